@@ -1,0 +1,136 @@
+//! What happened, for the record: one event for each change of state and each deed.
+//!
+//! An event is written in the same transaction as the change that it tells of, numbered without gaps. Logs may be
+//! lost; these may not.
+
+use crate::id::SessionId;
+use crate::session::{Actor, Session};
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::fmt;
+
+macro_rules! audit_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal,)+) => {
+        /// What kind of event it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AuditKind { $($(#[$doc])* $variant,)+ }
+
+        impl AuditKind {
+            /// All kinds.
+            pub const ALL: &'static [AuditKind] = &[$(AuditKind::$variant,)+];
+
+            /// The word used in rows, logs and answers.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(AuditKind::$variant => $word,)+ }
+            }
+
+            /// The kind that `word` names.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|k| k.word() == word)
+            }
+        }
+    };
+}
+
+audit_kinds!(
+    /// A session was admitted.
+    SessionOpened = "session_opened",
+    /// A session reached its target.
+    SessionConnected = "session_connected",
+    /// It became known what a session does.
+    SessionClassified = "session_classified",
+    /// A session lost its client's leg.
+    SessionDisconnected = "session_disconnected",
+    /// A session's client came back.
+    SessionResumed = "session_resumed",
+    /// A session was asked to end.
+    SessionEnding = "session_ending",
+    /// Both sockets of a session are closed.
+    SessionEnded = "session_ended",
+    /// A session never reached its target.
+    SessionFailed = "session_failed",
+    /// Somebody proved who they are.
+    LoginAccepted = "login_accepted",
+    /// A proof was wrong.
+    LoginRefused = "login_refused",
+    /// A known principal asked for what they may not do.
+    AccessDenied = "access_denied",
+    /// A credential was issued.
+    CredentialIssued = "credential_issued",
+    /// A credential was revoked.
+    CredentialRevoked = "credential_revoked",
+    /// The inventory or the policies were read anew.
+    InventoryLoaded = "inventory_loaded",
+    /// A node started.
+    NodeStarted = "node_started",
+    /// A node stopped in an orderly way.
+    NodeStopped = "node_stopped",
+);
+
+impl fmt::Display for AuditKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Something done that is not a change of a session's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// What kind.
+    pub kind: AuditKind,
+    /// By whom.
+    pub actor: Actor,
+    /// On which session, if on one.
+    pub session: Option<SessionId>,
+    /// Facts, never secrets.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Position in the record, from 1, without gaps.
+    pub seq: u64,
+    /// When, by the store's clock.
+    pub at: Time,
+    /// What was done.
+    pub deed: Deed,
+}
+
+/// The facts that an event on a session carries.
+#[must_use]
+pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
+    let draft = &session.draft;
+    let mut facts = BTreeMap::from([
+        ("state".to_owned(), session.state().word().to_owned()),
+        ("principal".to_owned(), draft.principal.to_string()),
+        ("target".to_owned(), draft.target.name.to_string()),
+        ("kind".to_owned(), draft.kind.word().to_owned()),
+        ("protocol".to_owned(), draft.protocol.word().to_owned()),
+        ("client_address".to_owned(), draft.client_address.to_string()),
+        ("node".to_owned(), draft.node.to_string()),
+    ]);
+    if let Some(login) = &draft.login {
+        facts.insert("login".to_owned(), login.to_string());
+    }
+    if let Some(ending) = session.ending() {
+        facts.insert("end_reason".to_owned(), ending.reason.word().to_owned());
+        facts.insert("detail".to_owned(), ending.detail.clone());
+    }
+    if session.ended().is_some() {
+        facts.insert("bytes_in".to_owned(), session.activity.bytes_in.to_string());
+        facts.insert("bytes_out".to_owned(), session.activity.bytes_out.to_string());
+    }
+    facts
+}
+
+/// Who stands as actor in the record of a session's change.
+#[must_use]
+pub fn session_actor(session: &Session) -> Actor {
+    match session.ending() {
+        Some(ending) => ending.actor.clone(),
+        None => Actor::Principal(session.draft.principal.clone()),
+    }
+}

@@ -1,0 +1,136 @@
+//! What the rings need from outside: a store and a policy engine.
+//!
+//! Each port has a contract suite in `testkit`; whatever stands behind a port passes it.
+
+use crate::audit::{AuditEvent, Deed};
+use crate::credential::Credential;
+use crate::id::{CredentialId, NodeId, SessionId};
+use crate::policy::{Decision, Question};
+use crate::query::{Page, SessionQuery};
+use crate::refusal::{Detail, Refusal};
+use crate::session::{Activity, Actor, Draft, Effect, Event, Session};
+use crate::time::Time;
+use async_trait::async_trait;
+
+/// What a node learns when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStart {
+    /// Count of this node's starts; fences off what an earlier life of it may still try to write.
+    pub epoch: u64,
+    /// Left-over sessions of earlier lives, which were ended just now as `node_lost`.
+    pub ended: Vec<SessionId>,
+}
+
+/// A session after its events, with everybody who is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The session as it is now stored.
+    pub session: Session,
+    /// What [`Session::apply`] said; audit effects are already written.
+    pub effects: Vec<Effect>,
+    /// The store's time of the change.
+    pub at: Time,
+}
+
+/// A stretch of the audit record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPage {
+    /// In order of their numbers.
+    pub events: Vec<AuditEvent>,
+    /// The lowest number still kept; 1 when nothing was pruned, also for an empty record.
+    pub oldest: u64,
+    /// The highest number given out; 0 for an empty record.
+    pub newest: u64,
+}
+
+/// Sessions, their audit record and the issued credentials.
+///
+/// Every write is durable when its call returns. Times are the store's own clock, in microseconds; they never go back
+/// within one store. A call that is dropped halfway either took effect as a whole or not at all.
+///
+/// # Errors
+/// Every method: [`Refusal::Unavailable`] when the store cannot be reached or written, [`Refusal::Internal`] when
+/// what it holds cannot be read back. Others are named at the method.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Begins a life of `node`: counts it, and ends what its earlier lives left behind as [`Event::NodeLost`] says.
+    async fn start_node(&self, node: &NodeId) -> Result<NodeStart, Refusal>;
+
+    /// Writes a new session and its event.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when the id exists or `draft.epoch` is not the node's present epoch.
+    async fn open(&self, draft: Draft) -> Result<Session, Refusal>;
+
+    /// Applies events in order, all or none, judged by [`Session::apply`]; audit effects are written with them.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for an unknown id, [`Refusal::Conflict`] from the transition table.
+    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal>;
+
+    /// Writes bytes and last activity of live sessions, in one transaction. Ended or unknown ids are passed over;
+    /// values never go back.
+    async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal>;
+
+    /// One session.
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, Refusal>;
+
+    /// One page of sessions, ordered by creation time, then id.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] when the limit is 0 or above [`SessionQuery::LIMIT_MAX`].
+    async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal>;
+
+    /// Removes up to `limit` sessions that ended before `before`; returns how many. Live ones stay.
+    async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal>;
+
+    /// Removes up to `limit` events older than `before`, from the low end; returns how many.
+    async fn prune_events(&self, before: Time, limit: u32) -> Result<u64, Refusal>;
+
+    /// Writes a deed; returns its number.
+    async fn record(&self, deed: Deed) -> Result<u64, Refusal>;
+
+    /// Up to `limit` events with numbers above `after`.
+    async fn events(&self, after: u64, limit: u32) -> Result<EventPage, Refusal>;
+
+    /// Resolves when an event with a number above `after` exists.
+    async fn wait_for_event(&self, after: u64);
+
+    /// Writes a new credential with `created` set to now, and its event.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when the id exists.
+    async fn add_credential(&self, credential: Credential, by: &Actor) -> Result<Credential, Refusal>;
+
+    /// One credential, valid or not.
+    async fn credential(&self, id: &CredentialId) -> Result<Option<Credential>, Refusal>;
+
+    /// All credentials, oldest first.
+    async fn credentials(&self) -> Result<Vec<Credential>, Refusal>;
+
+    /// Marks a credential as revoked and writes its event; revoking again changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for an unknown id.
+    async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal>;
+
+    /// The store's clock.
+    async fn now(&self) -> Result<Time, Refusal>;
+}
+
+/// The policy engine could not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the policy engine cannot answer")]
+pub struct PolicyDown {
+    /// For the log.
+    pub detail: Detail,
+}
+
+/// Answers questions from policies. Pure computation on loaded policies; no I/O.
+pub trait Policy: Send + Sync + 'static {
+    /// The answer. What no policy permits is denied.
+    ///
+    /// # Errors
+    /// [`PolicyDown`] when it cannot be computed; the caller then holds to [`crate::policy::without_engine`].
+    fn decide(&self, question: &Question<'_>) -> Result<Decision, PolicyDown>;
+}

@@ -1,1 +1,206 @@
-//! placeholder
+//! Ring 2: what Ravelin does. Edges translate into these calls; backings remember for them.
+//!
+//! Start here:
+//!
+//! - [`Engine::start`] joins a store, the rules and a configuration, and gives out three narrow handles.
+//! - [`identity::Identity`] turns a proof into a [`identity::Caller`]; nothing else can make one.
+//! - [`gate::Gate`] turns a caller's wish into an [`gate::Admission`]; nothing else can make one, and no data flows without.
+//! - [`control::Control`] lists, shows and ends sessions; it is all that control dialects call.
+//! - [`relay`] joins a leg in and a leg out; limits, counts and kill act there, once for all edges.
+//! - [`leg`] is what an edge hands over so that the engine can close both sockets and know that they are closed.
+//!
+//! This crate never knows: HTTP, SQL, SSH, a vendor's name, or how an answer looks on a wire.
+
+pub mod control;
+pub mod directory;
+pub mod egress;
+pub mod gate;
+pub mod identity;
+pub mod keys;
+pub mod leg;
+pub mod pager;
+pub mod registry;
+pub mod relay;
+mod supervisor;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use control::Control;
+pub use directory::{Directory, Rules};
+pub use gate::{Admission, Gate};
+pub use identity::{Caller, Contact, Identity};
+pub use keys::MasterKey;
+pub use pager::Pager;
+
+use crate::registry::Registry;
+use crate::supervisor::Supervisor;
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::ports::Store;
+use ravelin_model::session::{Actor, EndReason, Ending};
+use ravelin_model::{NodeId, Refusal, SessionId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What an operator can set on the engine. Every limit has a name and a unit.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This process's name, kept over restarts.
+    pub node: NodeId,
+    /// A session without a byte either way for this long is ended; `None` lets it idle for ever.
+    pub idle_max: Option<Duration>,
+    /// A session older than this is ended; `None` lets it last.
+    pub duration_max: Option<Duration>,
+    /// Live sessions on this node.
+    pub sessions_max: usize,
+    /// Live sessions of one principal on this node.
+    pub sessions_per_principal_max: usize,
+    /// How long a farewell may take before the sockets are cut regardless.
+    pub farewell_max: Duration,
+    /// How long an ended session's row is kept.
+    pub history_keep: Duration,
+}
+
+impl Config {
+    /// The defaults of the example configuration, for `node`.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            idle_max: None,
+            duration_max: None,
+            sessions_max: 10_000,
+            sessions_per_principal_max: 1_000,
+            farewell_max: Duration::from_millis(10),
+            history_keep: Duration::from_secs(400 * 24 * 3600),
+        }
+    }
+}
+
+/// The running engine. Dropping it stops its tasks without ceremony; [`Engine::stop`] does it in good order.
+pub struct Engine {
+    /// Lists, shows and ends sessions.
+    pub control: Control,
+    /// Admits sessions.
+    pub gate: Gate,
+    /// Turns proofs into callers.
+    pub identity: Identity,
+    /// The rules in force.
+    pub directory: Arc<Directory>,
+    /// Seals and opens page tokens.
+    pub pager: Pager,
+    /// Sessions of earlier lives of this node that were ended at this start.
+    pub left_over: Vec<SessionId>,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Engine {
+    /// Starts a life of this node: ends what an earlier life left behind, then begins to serve.
+    ///
+    /// # Errors
+    /// Whatever the store refuses; nothing is accepted before its left-over sessions are ended.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        rules: Rules,
+        master: MasterKey,
+        config: Config,
+    ) -> Result<Engine, Refusal> {
+        let start = store.start_node(&config.node).await?;
+        let directory = Arc::new(Directory::new(rules));
+        let registry = Arc::new(Registry::default());
+        let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let supervisor = Arc::new(Supervisor {
+            store: Arc::clone(&store),
+            registry: Arc::clone(&registry),
+            tasks: tasks.clone(),
+            config: config.clone(),
+            epoch: start.epoch,
+        });
+        let reaper = Arc::clone(&supervisor);
+        let reaper_stop = stopping.clone();
+        // The reaper is tracked apart from the sessions' tasks: those end by themselves, this one by `stopping`.
+        tokio::spawn(async move {
+            reaper_stop.run_until_cancelled(reaper.reap()).await;
+        });
+        Ok(Engine {
+            control: Control::new(Arc::clone(&store), Arc::clone(&directory), Arc::clone(&registry), master.clone()),
+            gate: Gate::new(Arc::clone(&directory), supervisor),
+            identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
+            pager: Pager::new(&master),
+            left_over: start.ended,
+            directory,
+            store,
+            registry,
+            tasks,
+            stopping,
+        })
+    }
+
+    /// Puts new rules in force. Live sessions whose rights are gone end as `rights_revoked`; all others go on.
+    /// Returns how many were ended.
+    ///
+    /// # Errors
+    /// When the record of it cannot be written; the rules are in force all the same.
+    pub async fn reload(&self, rules: Rules) -> Result<usize, Refusal> {
+        let facts = BTreeMap::from([
+            ("principals".to_owned(), rules.inventory.principals().count().to_string()),
+            ("targets".to_owned(), rules.inventory.targets().len().to_string()),
+        ]);
+        self.directory.replace(rules);
+        let mut ended = 0;
+        for live in self.registry.all() {
+            if let Err(refusal) = self.gate.still_permits(&live) {
+                live.end(Ending::new(EndReason::RightsRevoked, Actor::System, &refusal.to_string()));
+                ended += 1;
+            }
+        }
+        let deed = Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts };
+        self.store.record(deed).await?;
+        Ok(ended)
+    }
+
+    /// Stops in good order: admits nobody, tells everybody, waits up to `drain` for sessions to end by themselves, ends
+    /// the rest as `node_stopped` and returns when every row is closed.
+    ///
+    /// # Errors
+    /// When the record of it cannot be written.
+    pub async fn stop(&self, drain: Duration) -> Result<(), Refusal> {
+        self.gate.close();
+        let live = self.registry.all();
+        if !live.is_empty() && !drain.is_zero() {
+            let text = format!("the bastion stops in {} s: finish what you are doing", drain.as_secs());
+            for session in &live {
+                session.tell(&text).await;
+            }
+            let _elapsed = tokio::time::timeout(drain, self.registry.wait_empty()).await;
+        }
+        for session in self.registry.all() {
+            session.end(Ending::new(EndReason::NodeStopped, Actor::System, ""));
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.stopping.cancel();
+        let deed =
+            Deed { kind: AuditKind::NodeStopped, actor: Actor::System, session: None, facts: BTreeMap::default() };
+        self.store.record(deed).await?;
+        Ok(())
+    }
+
+    /// Live sessions on this node.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.registry.count()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}

@@ -1,0 +1,1 @@
+//! A real SSH target inside the process.

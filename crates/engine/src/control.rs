@@ -1,0 +1,503 @@
+//! What control dialects call: list, show, end, follow; and the credentials.
+//!
+//! Every method asks the policy first. What a caller may not know of is not found; what they may know of and not do is
+//! denied.
+
+use crate::directory::Directory;
+use crate::egress::Probe;
+use crate::identity::{Caller, TOKEN_PREFIX};
+use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
+use crate::registry::{Live, Registry};
+use futures_util::stream::{self, StreamExt};
+use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
+use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::policy::{Action, Question, Resource, Scope};
+use ravelin_model::ports::{EventPage, Store};
+use ravelin_model::query::{Page, SessionFilter, SessionQuery};
+use ravelin_model::session::{Activity, Actor, EndReason, Ending, Event, Session};
+use ravelin_model::{CredentialId, Principal, PrincipalName, Refusal, SessionId, Target, Time};
+use secrecy::SecretString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What came of asking a session to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// Both sockets are closed.
+    Confirmed {
+        /// When both were closed, by the store's clock.
+        closed: Time,
+        /// Why it ended; another's earlier request may have been faster.
+        ending: Ending,
+    },
+    /// It had ended before.
+    AlreadyEnded {
+        /// When.
+        ended: Time,
+        /// Why.
+        ending: Ending,
+    },
+    /// It was asked to end, and something is still open.
+    Pending {
+        /// What, and what will happen.
+        because: String,
+    },
+}
+
+/// A credential with its secret, shown once.
+#[derive(Debug)]
+pub struct Issued {
+    /// What is stored.
+    pub credential: Credential,
+    /// What the holder needs; for an API token the whole token.
+    pub secret: SecretString,
+}
+
+/// The use cases of the control dialects. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    store: Arc<dyn Store>,
+    directory: Arc<Directory>,
+    registry: Arc<Registry>,
+    master: MasterKey,
+    probe: Arc<Probe>,
+}
+
+impl Control {
+    /// How long a caller waits for both sockets to close, unless it says otherwise.
+    pub const WAIT_DEFAULT: Duration = Duration::from_secs(5);
+    /// Sessions that one request ends at the same time.
+    const TERMINATE_WIDTH: usize = 64;
+    /// Longest that a write of the wish to end may hold up the end itself.
+    const WISH_MAX: Duration = Duration::from_secs(1);
+    /// Events read at once while looking for those that a caller may see.
+    const EVENTS_STEP: u32 = 500;
+
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<Directory>,
+        registry: Arc<Registry>,
+        master: MasterKey,
+    ) -> Self {
+        Self { store, directory, registry, master, probe: Arc::new(Probe::new()) }
+    }
+
+    /// One page of the sessions that the caller may list: everybody's, or else their own.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`] when they may list none; what the store refuses.
+    pub async fn list(&self, caller: &Caller, mut query: SessionQuery) -> Result<Page<Session>, Refusal> {
+        if self.scope(caller, Action::ListSessions).await? == Scope::Own && !narrow(&mut query.filter, caller.name()) {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let mut page = self.store.sessions(&query).await?;
+        for session in &mut page.items {
+            self.freshen(session);
+        }
+        Ok(page)
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when the caller may not see it; what the store refuses.
+    pub async fn describe(&self, caller: &Caller, id: &SessionId) -> Result<Session, Refusal> {
+        match self.store.session(id).await? {
+            Some(mut session) if self.may(caller, Action::ReadSession, Resource::of(&session)) => {
+                self.freshen(&mut session);
+                Ok(session)
+            }
+            Some(_) | None => Err(Refusal::not_found("session", id)),
+        }
+    }
+
+    /// Ends a session and waits up to `wait` for both of its sockets to be closed. Asking again is harmless.
+    ///
+    /// The wish is written first, then acted upon; when the store cannot be written the sockets are closed all the
+    /// same, and the row follows as soon as it can.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when the caller may not see it, [`Refusal::Denied`] when they may see but not end it.
+    pub async fn terminate(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        reason: &str,
+        wait: Duration,
+    ) -> Result<Termination, Refusal> {
+        let live = self.registry.live(id);
+        let session = match (self.store.session(id).await, &live) {
+            (Ok(Some(session)), _) => session,
+            (Ok(None), _) => return Err(Refusal::not_found("session", id)),
+            (Err(refusal), None) => return Err(refusal),
+            (Err(refusal), Some(live)) => {
+                tracing::error!(session = %id, ?refusal, "ending a session although its row cannot be read");
+                return self.terminate_unread(caller, live, reason, wait).await;
+            }
+        };
+        if !self.may(caller, Action::ReadSession, Resource::of(&session)) {
+            return Err(Refusal::not_found("session", id));
+        }
+        if let (Some(ended), Some(ending)) = (session.ended(), session.ending()) {
+            return Ok(Termination::AlreadyEnded { ended, ending: ending.clone() });
+        }
+        if !self.may(caller, Action::TerminateSession, Resource::of(&session)) {
+            return Err(self.deny(caller, Action::TerminateSession, Some(id)).await);
+        }
+        let ending = by_operator(caller, reason);
+        let wish = self.store.apply(id, vec![Event::End { ending: ending.clone() }]);
+        match (tokio::time::timeout(Self::WISH_MAX, wish).await, live) {
+            (Ok(Ok(applied)), Some(live)) => {
+                live.end(applied.session.ending().cloned().unwrap_or(ending));
+                Ok(confirmed(&live, wait).await)
+            }
+            (Ok(Ok(_)), None) => {
+                // No connection stands behind this row; whoever owned it is gone.
+                let activity = session.activity;
+                let applied = self.store.apply(id, vec![Event::Closed { activity }]).await?;
+                tracing::error!(session = %id, "a live row without a connection was found and closed");
+                Ok(Termination::Confirmed { closed: applied.at, ending })
+            }
+            // It ended by itself between the reading and the wish.
+            (Ok(Err(Refusal::Conflict { .. })), _) => match self.store.session(id).await? {
+                Some(now) => match (now.ended(), now.ending()) {
+                    (Some(ended), Some(ending)) => Ok(Termination::AlreadyEnded { ended, ending: ending.clone() }),
+                    _ => Err(Refusal::internal(format!("session {id} refuses to end and has not ended"))),
+                },
+                None => Err(Refusal::not_found("session", id)),
+            },
+            (Ok(Err(refusal)), Some(live)) => {
+                tracing::error!(session = %id, ?refusal, "ending a session although its row cannot be written");
+                live.end(ending);
+                Ok(confirmed(&live, wait).await)
+            }
+            (Ok(Err(refusal)), None) => Err(refusal),
+            (Err(_elapsed), Some(live)) => {
+                tracing::error!(session = %id, "ending a session although the store does not answer");
+                live.end(ending);
+                Ok(confirmed(&live, wait).await)
+            }
+            (Err(_elapsed), None) => Err(Refusal::unavailable("the store", "no answer in time")),
+        }
+    }
+
+    /// Many at once, in the order of `ids`; each has its own outcome.
+    pub async fn terminate_many(
+        &self,
+        caller: &Caller,
+        ids: &[SessionId],
+        reason: &str,
+        wait: Duration,
+    ) -> Vec<(SessionId, Result<Termination, Refusal>)> {
+        stream::iter(ids.iter().cloned())
+            .map(|id| async move {
+                let outcome = self.terminate(caller, &id, reason, wait).await;
+                (id, outcome)
+            })
+            .buffered(Self::TERMINATE_WIDTH)
+            .collect()
+            .await
+    }
+
+    async fn terminate_unread(
+        &self,
+        caller: &Caller,
+        live: &Arc<Live>,
+        reason: &str,
+        wait: Duration,
+    ) -> Result<Termination, Refusal> {
+        let target = live.target.snapshot();
+        let resource = Resource::Session { id: &live.id, owner: &live.principal, target: &target };
+        if !self.may(caller, Action::ReadSession, resource) {
+            return Err(Refusal::not_found("session", &live.id));
+        }
+        if !self.may(caller, Action::TerminateSession, resource) {
+            return Err(self.deny(caller, Action::TerminateSession, Some(&live.id)).await);
+        }
+        live.end(by_operator(caller, reason));
+        Ok(confirmed(live, wait).await)
+    }
+
+    /// Events after number `after` that the caller may see, and the record's bounds. An empty answer with a `newest`
+    /// above `after` means that there were only others' events; go on from `newest`.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`] when they may see none; what the store refuses.
+    pub async fn events(&self, caller: &Caller, after: u64, limit: u32) -> Result<EventPage, Refusal> {
+        let scope = self.scope(caller, Action::WatchEvents).await?;
+        if scope == Scope::Everyone {
+            return self.store.events(after, limit).await;
+        }
+        let own = |event: &AuditEvent| {
+            event.deed.session.is_some()
+                && event.deed.facts.get("principal").is_some_and(|p| p == caller.name().as_str())
+        };
+        let mut seen = after;
+        let mut found = Vec::new();
+        loop {
+            let page = self.store.events(seen, Self::EVENTS_STEP).await?;
+            let last = page.events.last().map(|event| event.seq);
+            found.extend(page.events.into_iter().filter(own).take(limit as usize - found.len()));
+            match last {
+                Some(last) if found.len() < limit as usize => seen = last,
+                Some(_) | None => {
+                    return Ok(EventPage { events: found, oldest: page.oldest, newest: page.newest });
+                }
+            }
+        }
+    }
+
+    /// Resolves when an event with a number above `after` exists.
+    pub async fn wait_for_event(&self, after: u64) {
+        self.store.wait_for_event(after).await;
+    }
+
+    /// The targets that the caller may see.
+    #[must_use]
+    pub fn targets(&self, caller: &Caller) -> Vec<Arc<Target>> {
+        let rules = self.directory.rules();
+        let all = rules.inventory.targets().iter();
+        all.filter(|target| self.may(caller, Action::ReadTarget, Resource::Target(target))).cloned().collect()
+    }
+
+    /// The target of that name, id or alias.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when the caller may not see it.
+    pub fn target(&self, caller: &Caller, any_name: &str) -> Result<Arc<Target>, Refusal> {
+        let rules = self.directory.rules();
+        match rules.inventory.target(any_name) {
+            Some(target) if self.may(caller, Action::ReadTarget, Resource::Target(target)) => Ok(Arc::clone(target)),
+            Some(_) | None => Err(Refusal::not_found("target", any_name)),
+        }
+    }
+
+    /// Whether the target takes connections now. Bounded in time, see [`crate::egress::PROBE_MAX`].
+    pub async fn reaches(&self, target: &Target) -> bool {
+        self.probe.reaches(target).await
+    }
+
+    /// Whether the caller may see the bastion's own description.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`].
+    pub async fn read_bastion(&self, caller: &Caller) -> Result<(), Refusal> {
+        if self.may(caller, Action::ReadBastion, Resource::Bastion) {
+            Ok(())
+        } else {
+            Err(self.deny(caller, Action::ReadBastion, None).await)
+        }
+    }
+
+    /// Issues a credential for a principal of the inventory.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::NotFound`] for an unknown principal; what the store refuses.
+    pub async fn issue_credential(
+        &self,
+        caller: &Caller,
+        principal: &PrincipalName,
+        kind: CredentialKind,
+        note: &str,
+        expires: Option<Time>,
+    ) -> Result<Issued, Refusal> {
+        self.in_scope(caller, Action::IssueCredential, principal).await?;
+        if self.directory.rules().inventory.principal(principal).is_none() {
+            return Err(Refusal::not_found("principal", principal));
+        }
+        let by = Actor::Principal(caller.name().clone());
+        issue(self.store.as_ref(), &self.master, principal, kind, note, expires, &by).await
+    }
+
+    /// The credentials that the caller may list, oldest first.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`]; what the store refuses.
+    pub async fn credentials(&self, caller: &Caller) -> Result<Vec<Credential>, Refusal> {
+        let scope = self.scope(caller, Action::ListCredentials).await?;
+        let mut all = self.store.credentials().await?;
+        if scope == Scope::Own {
+            all.retain(|credential| credential.principal == *caller.name());
+        }
+        Ok(all)
+    }
+
+    /// Revokes a credential; what it proved is refused from now on. Revoking again changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also for others' when the caller may only touch their own, [`Refusal::Denied`].
+    pub async fn revoke_credential(&self, caller: &Caller, id: &CredentialId) -> Result<Credential, Refusal> {
+        let scope = self.scope(caller, Action::RevokeCredential).await?;
+        match self.store.credential(id).await? {
+            Some(credential) if scope == Scope::Everyone || credential.principal == *caller.name() => {
+                self.store.revoke_credential(id, &Actor::Principal(caller.name().clone())).await
+            }
+            Some(_) | None => Err(Refusal::not_found("credential", id)),
+        }
+    }
+
+    /// The store's clock.
+    ///
+    /// # Errors
+    /// What the store refuses.
+    pub async fn now(&self) -> Result<Time, Refusal> {
+        self.store.now().await
+    }
+
+    /// Whether the store answers, for a readiness check.
+    ///
+    /// # Errors
+    /// What the store refuses.
+    pub async fn ready(&self) -> Result<(), Refusal> {
+        self.store.events(u64::MAX >> 1, 1).await.map(|_| ())
+    }
+
+    fn may(&self, caller: &Caller, action: Action, resource: Resource<'_>) -> bool {
+        let rules = self.directory.rules();
+        // The principal as the inventory has it now: groups may have changed since the proof.
+        let current: Option<&Arc<Principal>> = rules.inventory.principal(caller.name());
+        let Some(principal) = current else { return false };
+        rules.permit(&Question { principal, action, resource, client: caller.contact().address.ip() })
+    }
+
+    /// The widest scope in which the caller may do this.
+    async fn scope(&self, caller: &Caller, action: Action) -> Result<Scope, Refusal> {
+        for scope in [Scope::Everyone, Scope::Own] {
+            if self.may(caller, action, Resource::Scope(scope)) {
+                return Ok(scope);
+            }
+        }
+        Err(self.deny(caller, action, None).await)
+    }
+
+    async fn in_scope(&self, caller: &Caller, action: Action, whose: &PrincipalName) -> Result<(), Refusal> {
+        let scope = self.scope(caller, action).await?;
+        if scope == Scope::Everyone || whose == caller.name() {
+            return Ok(());
+        }
+        Err(self.deny(caller, action, None).await)
+    }
+
+    async fn deny(&self, caller: &Caller, action: Action, session: Option<&SessionId>) -> Refusal {
+        let deed = Deed {
+            kind: AuditKind::AccessDenied,
+            actor: Actor::Principal(caller.name().clone()),
+            session: session.cloned(),
+            facts: BTreeMap::from([
+                ("action".to_owned(), action.word().to_owned()),
+                ("client_address".to_owned(), caller.contact().address.to_string()),
+            ]),
+        };
+        match self.store.record(deed).await {
+            Ok(_) => Refusal::Denied { action, because: "no policy permits it".to_owned() },
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Puts the live counts over the last flushed ones.
+    fn freshen(&self, session: &mut Session) {
+        if session.state().is_final() {
+            return;
+        }
+        if let Some(live) = self.registry.live(session.id()) {
+            session.activity = session.activity.later_of(live_activity(&live, session.activity.last));
+        }
+    }
+}
+
+/// Makes and stores a credential. The one place where secrets of credentials are born; also for the command that
+/// issues a deployment's first credential before anything serves.
+///
+/// # Errors
+/// What the store refuses.
+pub async fn issue(
+    store: &dyn Store,
+    master: &MasterKey,
+    principal: &PrincipalName,
+    kind: CredentialKind,
+    note: &str,
+    expires: Option<Time>,
+    by: &Actor,
+) -> Result<Issued, Refusal> {
+    let random: [u8; 16] = random_bytes();
+    let (id, secret, digest) = match kind {
+        CredentialKind::Token => {
+            let id = hex(&random[..8]);
+            let secret = random_secret();
+            let digest = secret_digest(&secret);
+            let token = format!("{TOKEN_PREFIX}{id}_{secret}");
+            (id, SecretString::from(token), Some(digest))
+        }
+        CredentialKind::SigningKey => {
+            let tail: String = random.iter().map(|b| char::from(BASE32[usize::from(b % 32)])).collect();
+            let id = format!("RVLK{tail}");
+            let secret = master.signing_secret(&id);
+            (id, secret, None)
+        }
+        CredentialKind::ClientSecret => {
+            let secret = random_secret();
+            let digest = secret_digest(&secret);
+            (guid(random), SecretString::from(secret), Some(digest))
+        }
+    };
+    let id = CredentialId::parse(&id).map_err(Refusal::internal)?;
+    let note = note.chars().filter(|c| !c.is_control()).take(200).collect();
+    let credential = Credential {
+        id,
+        kind,
+        principal: principal.clone(),
+        digest,
+        note,
+        created: Time::EPOCH,
+        expires,
+        revoked: None,
+    };
+    let credential = store.add_credential(credential, by).await?;
+    Ok(Issued { credential, secret })
+}
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A random GUID, version 4.
+fn guid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let all = hex(&bytes);
+    [&all[..8], &all[8..12], &all[12..16], &all[16..20], &all[20..]].join("-")
+}
+
+fn by_operator(caller: &Caller, reason: &str) -> Ending {
+    Ending::new(EndReason::DisconnectedByOperator, Actor::Principal(caller.name().clone()), reason)
+}
+
+async fn confirmed(live: &Live, wait: Duration) -> Termination {
+    match tokio::time::timeout(wait, live.wait_done()).await {
+        Ok(done) => Termination::Confirmed { closed: done.closed, ending: done.ending },
+        Err(_elapsed) => Termination::Pending {
+            because: format!("the end was ordered, and after {} ms something is still open", wait.as_millis()),
+        },
+    }
+}
+
+fn live_activity(live: &Live, last: Time) -> Activity {
+    use std::sync::atomic::Ordering;
+    Activity {
+        last,
+        bytes_in: live.bytes_in.load(Ordering::Relaxed),
+        bytes_out: live.bytes_out.load(Ordering::Relaxed),
+    }
+}
+
+/// Narrows a filter to one owner; `false` when nothing can match any more.
+fn narrow(filter: &mut SessionFilter, owner: &PrincipalName) -> bool {
+    if !filter.principals.is_empty() && !filter.principals.contains(owner) {
+        return false;
+    }
+    filter.principals = BTreeSet::from([owner.clone()]);
+    true
+}

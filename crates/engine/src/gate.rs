@@ -1,0 +1,329 @@
+//! The only way in. A data plane that wants to move bytes needs an [`Admission`], and only [`Gate::admit`] makes one.
+//!
+//! An admission exists when the policy said yes, the limits had room, and the session's row is durable. Dropping it
+//! ends the session, so a panic in an edge costs one session and leaves no zombie.
+
+use crate::directory::Directory;
+use crate::identity::Caller;
+use crate::keys::random_bytes;
+use crate::leg::Leg;
+use crate::registry::Live;
+use crate::relay::Relay;
+use crate::supervisor::Supervisor;
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::policy::{Action, Question, Resource};
+use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
+use ravelin_model::target::LoginWay;
+use ravelin_model::{Login, Refusal, SessionId, Target};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a caller wants to be admitted to.
+pub struct Ask {
+    /// Where to, from [`Gate::find`] or [`Gate::targets`].
+    pub target: Arc<Target>,
+    /// As whom Ravelin logs in on the target; `None` when it does not log in at all (a tunnel).
+    pub login: Option<Login>,
+    /// What is known of its purpose; [`Kind::Tunnel`] until more is known.
+    pub kind: Kind,
+    /// The document that steers it, where there is one.
+    pub document: Option<String>,
+    /// Why the person connects, if they said so.
+    pub reason: Option<String>,
+    /// The client's side.
+    pub client: Arc<dyn Leg>,
+}
+
+/// Admits sessions.
+#[derive(Clone)]
+pub struct Gate {
+    directory: Arc<Directory>,
+    supervisor: Arc<Supervisor>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Gate {
+    pub(crate) fn new(directory: Arc<Directory>, supervisor: Arc<Supervisor>) -> Self {
+        Self { directory, supervisor, closed: Arc::default() }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether new sessions are admitted; not so while the node drains.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Acquire)
+    }
+
+    /// The targets that the caller may see, in the order of declaration.
+    #[must_use]
+    pub fn targets(&self, caller: &Caller) -> Vec<Arc<Target>> {
+        let rules = self.directory.rules();
+        let all = rules.inventory.targets().iter();
+        all.filter(|target| self.may(caller, Action::ReadTarget, target)).cloned().collect()
+    }
+
+    /// The target that a name, id or alias names.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when there is none or the caller may not see it: the two cannot be told apart.
+    pub fn find(&self, caller: &Caller, any_name: &str) -> Result<Arc<Target>, Refusal> {
+        let rules = self.directory.rules();
+        match rules.inventory.target(any_name) {
+            Some(target) if self.may(caller, Action::ReadTarget, target) => Ok(Arc::clone(target)),
+            Some(_) | None => {
+                let name: String = any_name.chars().filter(|c| !c.is_control()).take(128).collect();
+                Err(Refusal::not_found("target", name))
+            }
+        }
+    }
+
+    /// Whether the caller may do `action` on `target` by the rules of this moment.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], and the denial is put on record.
+    pub async fn permit(&self, caller: &Caller, action: Action, target: &Target) -> Result<(), Refusal> {
+        if self.may(caller, action, target) {
+            return Ok(());
+        }
+        let deed = Deed {
+            kind: AuditKind::AccessDenied,
+            actor: Actor::Principal(caller.name().clone()),
+            session: None,
+            facts: BTreeMap::from([
+                ("action".to_owned(), action.word().to_owned()),
+                ("target".to_owned(), target.name.to_string()),
+                ("client_address".to_owned(), caller.contact().address.to_string()),
+            ]),
+        };
+        self.supervisor.store.record(deed).await?;
+        Err(Refusal::Denied { action, because: format!("no policy permits it on {}", target.name) })
+    }
+
+    fn may(&self, caller: &Caller, action: Action, target: &Target) -> bool {
+        let rules = self.directory.rules();
+        // The principal as the inventory has it now: groups may have changed since the proof.
+        let Some(principal) = rules.inventory.principal(caller.name()) else { return false };
+        let client = caller.contact().address.ip();
+        rules.permit(&Question { principal, action, resource: Resource::Target(target), client })
+    }
+
+    /// Admits a session: policy first (any of the ways to connect for a session whose purpose is not known yet), then
+    /// the limits, then the durable row.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::Invalid`] for a login that the target has not, [`Refusal::LimitReached`],
+    /// [`Refusal::Unavailable`] while the node stops or when the store cannot be written.
+    pub async fn admit(&self, caller: &Caller, ask: Ask) -> Result<Admission, Refusal> {
+        if !self.is_open() {
+            return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
+        }
+        let wanted = match (&ask.login, ask.kind) {
+            (None, _) => Action::OpenTunnel,
+            (Some(_), Kind::Shell) => Action::OpenShell,
+            (Some(_), Kind::Exec) => Action::OpenExec,
+            (Some(_), Kind::Sftp) => Action::OpenSftp,
+            (Some(_), Kind::Tunnel) => Action::ALL
+                .iter()
+                .copied()
+                .find(|action| action.is_connect() && self.may(caller, *action, &ask.target))
+                .unwrap_or(Action::OpenShell),
+        };
+        self.permit(caller, wanted, &ask.target).await?;
+        let way = match &ask.login {
+            None => None,
+            Some(login) => Some(
+                ask.target
+                    .way(Some(login))
+                    .ok_or_else(|| Refusal::invalid("login", format!("{login} is not offered on {}", ask.target.name)))?
+                    .clone(),
+            ),
+        };
+        let id = SessionId::new(caller.name(), u64::from_be_bytes(random_bytes()));
+        let live = Live::new(
+            id.clone(),
+            caller.name().clone(),
+            caller.contact().address.ip(),
+            Arc::clone(&ask.target),
+            ask.kind,
+            way.is_some(),
+            ask.client,
+        );
+        let draft = Draft {
+            id,
+            principal: caller.name().clone(),
+            groups: caller.principal().groups.clone(),
+            auth: caller.method(),
+            client_address: caller.contact().address,
+            client_software: caller.contact().software.clone(),
+            target: ask.target.snapshot(),
+            login: ask.login,
+            protocol: ask.target.protocol,
+            kind: ask.kind,
+            document: ask.document,
+            reason: ask.reason,
+            node: self.supervisor.config.node.clone(),
+            epoch: self.supervisor.epoch,
+            tags: BTreeMap::default(),
+        };
+        self.supervisor.open(Arc::clone(&live), draft).await?;
+        Ok(Admission { live, way, caller: caller.clone(), gate: self.clone() })
+    }
+
+    /// Whether a live session would still be admitted.
+    pub(crate) fn still_permits(&self, live: &Live) -> Result<(), Refusal> {
+        let rules = self.directory.rules();
+        let Some(principal) = rules.inventory.principal(&live.principal) else {
+            return Err(Refusal::not_found("principal", &live.principal));
+        };
+        let Some(target) = rules.inventory.target(live.target.name.as_str()) else {
+            return Err(Refusal::not_found("target", &live.target.name));
+        };
+        let ask = |action| {
+            rules.permit(&Question { principal, action, resource: Resource::Target(target), client: live.client })
+        };
+        let (action, permitted) = match (live.logs_in, live.kind()) {
+            (false, _) => (Action::OpenTunnel, ask(Action::OpenTunnel)),
+            (true, Kind::Shell) => (Action::OpenShell, ask(Action::OpenShell)),
+            (true, Kind::Exec) => (Action::OpenExec, ask(Action::OpenExec)),
+            (true, Kind::Sftp) => (Action::OpenSftp, ask(Action::OpenSftp)),
+            (true, Kind::Tunnel) => {
+                (Action::ForwardLocal, Action::ALL.iter().copied().any(|action| action.is_connect() && ask(action)))
+            }
+        };
+        if permitted {
+            Ok(())
+        } else {
+            Err(Refusal::Denied { action, because: format!("no policy permits it on {} any more", target.name) })
+        }
+    }
+}
+
+/// The permission to run one session, and the session itself. Not `Clone`; dropping it ends the session.
+pub struct Admission {
+    live: Arc<Live>,
+    way: Option<LoginWay>,
+    caller: Caller,
+    gate: Gate,
+}
+
+impl Admission {
+    /// The session's id.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.live.id
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn target(&self) -> &Arc<Target> {
+        &self.live.target
+    }
+
+    /// How Ravelin logs in there; `None` for a tunnel.
+    #[must_use]
+    pub fn way(&self) -> Option<&LoginWay> {
+        self.way.as_ref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Hands over the target's side. To be called before the first byte from the target is used.
+    pub fn attach_target(&self, leg: Arc<dyn Leg>) {
+        self.live.attach_target(leg);
+    }
+
+    /// The target is reached and logged in to.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when the session was asked to end meanwhile; what the store refuses.
+    pub async fn connected(&self) -> Result<(), Refusal> {
+        self.gate.supervisor.store.apply(&self.live.id, vec![Event::Connected]).await?;
+        self.live.connected.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Asks for one more way to use the session, such as a channel of another kind, and notes what the session is
+    /// for if that was not known.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`]; what the store refuses.
+    pub async fn permit(&self, action: Action) -> Result<(), Refusal> {
+        self.gate.permit(&self.caller, action, &self.live.target).await?;
+        let kind = match action {
+            Action::OpenShell => Kind::Shell,
+            Action::OpenExec => Kind::Exec,
+            Action::OpenSftp => Kind::Sftp,
+            Action::OpenTunnel
+            | Action::ForwardLocal
+            | Action::ForwardRemote
+            | Action::ForwardAgent
+            | Action::ReadTarget
+            | Action::ListSessions
+            | Action::WatchEvents
+            | Action::ReadSession
+            | Action::TerminateSession
+            | Action::ReadBastion
+            | Action::ListCredentials
+            | Action::IssueCredential
+            | Action::RevokeCredential => return Ok(()),
+        };
+        if self.live.kind() == Kind::Tunnel {
+            self.live.classify(kind);
+            self.gate.supervisor.store.apply(&self.live.id, vec![Event::Classified { kind }]).await?;
+        }
+        Ok(())
+    }
+
+    /// The relay that moves this session's units.
+    #[must_use]
+    pub fn relay(&self) -> Relay {
+        Relay::new(Arc::clone(&self.live))
+    }
+
+    /// Resolves when the session was asked to end, by whomever. Its sockets are being closed then.
+    pub async fn ending(&self) -> Ending {
+        self.live.ended.cancelled().await;
+        self.live.ending().unwrap_or_else(|| Ending::new(EndReason::InternalError, Actor::System, "no reason given"))
+    }
+
+    /// Ends the session and returns when both sockets are closed and the row says so. The first reason that anybody
+    /// gave stands.
+    pub async fn end(self, reason: EndReason, detail: &str) -> Ending {
+        let actor = match reason {
+            EndReason::ClientClosed => Actor::Principal(self.live.principal.clone()),
+            EndReason::TargetClosed | EndReason::TargetUnreachable | EndReason::AuthFailed => {
+                Actor::Target(self.live.target.name.clone())
+            }
+            EndReason::DisconnectedByOperator
+            | EndReason::IdleLimit
+            | EndReason::DurationLimit
+            | EndReason::RightsRevoked
+            | EndReason::NodeStopped
+            | EndReason::NodeLost
+            | EndReason::Denied
+            | EndReason::RecordingFailed
+            | EndReason::ProtocolError
+            | EndReason::InternalError => Actor::System,
+        };
+        self.live.end(Ending::new(reason, actor, detail));
+        self.live.wait_done().await.ending
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.live.end(Ending::new(
+            EndReason::InternalError,
+            Actor::System,
+            "the connection's task stopped without giving a reason",
+        ));
+    }
+}

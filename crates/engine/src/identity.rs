@@ -1,0 +1,296 @@
+//! From a proof to a caller. Only this module makes a [`Caller`], and only from a proof that was checked.
+//!
+//! Whatever is wrong with a proof, the answer is the same; only the record knows more.
+
+use crate::directory::Directory;
+use crate::keys::{MasterKey, secret_digest};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::ports::Store;
+use ravelin_model::principal::AuthMethod;
+use ravelin_model::session::Actor;
+use ravelin_model::{CredentialId, Principal, PrincipalName, Refusal};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Where a request comes from, as the listener saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// What the client calls itself: an SSH version string, a user agent. May be empty. Never trusted.
+    pub software: String,
+}
+
+/// Somebody who proved who they are. Cannot be built outside of this module.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    principal: Arc<Principal>,
+    method: AuthMethod,
+    contact: Contact,
+    credential: Option<CredentialId>,
+}
+
+impl Caller {
+    /// Who it is, as the inventory said when they came in.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Their name.
+    #[must_use]
+    pub fn name(&self) -> &PrincipalName {
+        &self.principal.name
+    }
+
+    /// How they proved it.
+    #[must_use]
+    pub fn method(&self) -> AuthMethod {
+        self.method
+    }
+
+    /// Where they come from.
+    #[must_use]
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// The credential that proved it, for all methods but SSH keys.
+    #[must_use]
+    pub fn credential(&self) -> Option<&CredentialId> {
+        self.credential.as_ref()
+    }
+}
+
+/// Checks proofs.
+#[derive(Clone)]
+pub struct Identity {
+    store: Arc<dyn Store>,
+    directory: Arc<Directory>,
+    master: MasterKey,
+    refused: Arc<Mutex<RefusedLog>>,
+}
+
+/// The prefix that API tokens start with, for secret scanners to find.
+pub const TOKEN_PREFIX: &str = "rvl_";
+
+const WRONG_PROOF: Refusal = Refusal::Unauthenticated { because: "the credentials are not valid" };
+
+impl Identity {
+    pub(crate) fn new(store: Arc<dyn Store>, directory: Arc<Directory>, master: MasterKey) -> Self {
+        Self { store, directory, master, refused: Arc::default() }
+    }
+
+    /// Whether `key` (OpenSSH one-line form without comment) belongs to the principal `claimed`. An offer of a key is
+    /// not a proof; this is only for telling a client which of its keys to sign with.
+    #[must_use]
+    pub fn knows_ssh_key(&self, claimed: &str, key: &str) -> bool {
+        self.owner_of_ssh_key(claimed, key).is_some()
+    }
+
+    /// The caller who signed with `key`. INVARIANT: called by an SSH edge after it verified the signature over the
+    /// session identifier, with the user name that was signed.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the key is not the claimed principal's.
+    pub async fn ssh_key(&self, claimed: &str, key: &str, contact: Contact) -> Result<Caller, Refusal> {
+        let Some(principal) = self.owner_of_ssh_key(claimed, key) else {
+            return Err(self.refuse(&contact, AuthMethod::SshKey, claimed).await);
+        };
+        let deed = Deed {
+            kind: AuditKind::LoginAccepted,
+            actor: Actor::Principal(principal.name.clone()),
+            session: None,
+            facts: BTreeMap::from([
+                ("method".to_owned(), AuthMethod::SshKey.word().to_owned()),
+                ("client_address".to_owned(), contact.address.to_string()),
+                ("client_software".to_owned(), contact.software.clone()),
+            ]),
+        };
+        self.store.record(deed).await?;
+        Ok(Caller { principal, method: AuthMethod::SshKey, contact, credential: None })
+    }
+
+    fn owner_of_ssh_key(&self, claimed: &str, key: &str) -> Option<Arc<Principal>> {
+        let name = PrincipalName::parse(claimed).ok()?;
+        let rules = self.directory.rules();
+        let principal = rules.inventory.principal(&name)?;
+        principal.ssh_keys.iter().any(|known| known == key).then(|| Arc::clone(principal))
+    }
+
+    /// The caller who bears an API token.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`], always with the same text; or what the store refuses.
+    pub async fn token(&self, token: &SecretString, contact: Contact) -> Result<Caller, Refusal> {
+        let split = token.expose_secret().strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.split_once('_'));
+        let Some((id, secret)) = split else {
+            return Err(self.refuse(&contact, AuthMethod::Token, "").await);
+        };
+        self.by_secret(id, secret, CredentialKind::Token, AuthMethod::Token, contact).await
+    }
+
+    /// The caller who holds a client id and its secret.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`], always with the same text; or what the store refuses.
+    pub async fn client_secret(&self, id: &str, secret: &SecretString, contact: Contact) -> Result<Caller, Refusal> {
+        let secret = secret.expose_secret();
+        self.by_secret(id, secret, CredentialKind::ClientSecret, AuthMethod::ClientSecret, contact).await
+    }
+
+    /// The caller for whom the client id `id` was issued. INVARIANT: called by an edge after it verified a bearer token
+    /// that it had issued against that id and its secret.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the credential was revoked, has expired or lost its principal.
+    pub async fn bearer(&self, id: &str, contact: Contact) -> Result<Caller, Refusal> {
+        match self.valid(id, CredentialKind::ClientSecret).await? {
+            Some((principal, credential)) => {
+                Ok(Caller { principal, method: AuthMethod::ClientSecret, contact, credential: Some(credential.id) })
+            }
+            None => Err(self.refuse(&contact, AuthMethod::ClientSecret, id).await),
+        }
+    }
+
+    /// The caller who signed a request with the key `id`. `expected` computes the signature that the right secret gives;
+    /// the comparison takes the same time wherever they differ.
+    ///
+    /// # Errors
+    /// [`SignatureRefusal`], which tells an unknown key from a wrong signature, because some dialects must.
+    pub async fn signed_request(
+        &self,
+        id: &str,
+        presented: &[u8],
+        contact: Contact,
+        expected: impl FnOnce(&SecretString) -> Vec<u8> + Send,
+    ) -> Result<Caller, SignatureRefusal> {
+        let found = self.valid(id, CredentialKind::SigningKey).await.map_err(SignatureRefusal::Other)?;
+        let Some((principal, credential)) = found else {
+            self.refuse(&contact, AuthMethod::SignedRequest, id).await;
+            return Err(SignatureRefusal::UnknownKey);
+        };
+        let expected = expected(&self.master.signing_secret(id));
+        if verify_slices_are_equal(&expected, presented).is_err() {
+            self.refuse(&contact, AuthMethod::SignedRequest, id).await;
+            return Err(SignatureRefusal::WrongSignature);
+        }
+        Ok(Caller { principal, method: AuthMethod::SignedRequest, contact, credential: Some(credential.id) })
+    }
+
+    async fn by_secret(
+        &self,
+        id: &str,
+        secret: &str,
+        kind: CredentialKind,
+        method: AuthMethod,
+        contact: Contact,
+    ) -> Result<Caller, Refusal> {
+        let found = self.valid(id, kind).await?;
+        // The digest is made and compared whether the id is known or not.
+        let digest = secret_digest(secret);
+        let known = found.as_ref().and_then(|(_, credential)| credential.digest).unwrap_or([0; 32]);
+        let equal = verify_slices_are_equal(&digest, &known).is_ok();
+        match found {
+            Some((principal, credential)) if equal => {
+                Ok(Caller { principal, method, contact, credential: Some(credential.id) })
+            }
+            Some(_) | None => Err(self.refuse(&contact, method, id).await),
+        }
+    }
+
+    /// The principal and the credential, when both are good now.
+    async fn valid(&self, id: &str, kind: CredentialKind) -> Result<Option<(Arc<Principal>, Credential)>, Refusal> {
+        let Ok(id) = CredentialId::parse(id) else { return Ok(None) };
+        let Some(credential) = self.store.credential(&id).await? else { return Ok(None) };
+        if credential.kind != kind || !credential.is_valid(self.store.now().await?) {
+            return Ok(None);
+        }
+        let rules = self.directory.rules();
+        Ok(rules.inventory.principal(&credential.principal).cloned().map(|principal| (principal, credential)))
+    }
+
+    /// Puts a refused proof on record, as often as the record can bear, and gives the one answer.
+    pub async fn refuse(&self, contact: &Contact, method: AuthMethod, claimed: &str) -> Refusal {
+        let passed_over = {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.admit(contact.address.ip(), Instant::now())
+        };
+        if let Some(passed_over) = passed_over {
+            let claimed: String = claimed.chars().filter(|c| !c.is_control()).take(64).collect();
+            let deed = Deed {
+                kind: AuditKind::LoginRefused,
+                actor: Actor::System,
+                session: None,
+                facts: BTreeMap::from([
+                    ("method".to_owned(), method.word().to_owned()),
+                    ("client_address".to_owned(), contact.address.to_string()),
+                    ("claimed".to_owned(), claimed),
+                    ("passed_over_before".to_owned(), passed_over.to_string()),
+                ]),
+            };
+            if let Err(refusal) = self.store.record(deed).await {
+                tracing::error!(?refusal, "a refused login could not be put on record");
+            }
+        }
+        WRONG_PROOF
+    }
+}
+
+/// Why a signed request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureRefusal {
+    /// No valid key of that id.
+    UnknownKey,
+    /// The key is known and the signature is not its.
+    WrongSignature,
+    /// Something else stood in the way.
+    Other(Refusal),
+}
+
+/// Keeps an attacker from filling the record: so many refusals per address and minute are written one by one, the
+/// rest are counted and the count goes with the next one.
+#[derive(Default)]
+struct RefusedLog {
+    by_address: HashMap<IpAddr, Refused>,
+}
+
+struct Refused {
+    window: Instant,
+    written: u32,
+    passed_over: u64,
+}
+
+impl RefusedLog {
+    const WINDOW: Duration = Duration::from_secs(60);
+    const WRITTEN_MAX: u32 = 30;
+    const ADDRESSES_MAX: usize = 4096;
+
+    /// `Some(count passed over before)` when this one is to be written.
+    fn admit(&mut self, address: IpAddr, now: Instant) -> Option<u64> {
+        if self.by_address.len() >= Self::ADDRESSES_MAX && !self.by_address.contains_key(&address) {
+            self.by_address.retain(|_, r| now.duration_since(r.window) < Self::WINDOW);
+            if self.by_address.len() >= Self::ADDRESSES_MAX {
+                tracing::warn!(%address, "too many addresses with refused logins; this one is only in the log");
+                return None;
+            }
+        }
+        let entry = self.by_address.entry(address).or_insert(Refused { window: now, written: 0, passed_over: 0 });
+        if now.duration_since(entry.window) >= Self::WINDOW {
+            entry.window = now;
+            entry.written = 0;
+        }
+        if entry.written < Self::WRITTEN_MAX {
+            entry.written += 1;
+            Some(std::mem::take(&mut entry.passed_over))
+        } else {
+            entry.passed_over += 1;
+            None
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Legs: the two connections that a session joins, as the engine sees them.
+//!
+//! An edge owns the sockets and speaks their protocol; the engine must be able to close them at any moment and to
+//! know when they are closed. A [`Leg`] is that ability. [`guard`] gives it for a TCP socket, whatever protocol
+//! library reads from it: the socket can be shut down from outside while that library is stuck, and its drop is seen.
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+/// One side of a session, for the engine's hand.
+#[async_trait]
+pub trait Leg: Send + Sync {
+    /// Shows a line to the person at this end, if there is one, and goes on. Best effort.
+    async fn tell(&self, text: &str);
+
+    /// Shows why the session ends and closes in the protocol's own way. Best effort; the engine bounds its time and
+    /// then cuts.
+    async fn farewell(&self, text: &str);
+
+    /// Closes the socket now, whatever else is going on. Must not block.
+    fn cut(&self);
+
+    /// Resolves when the socket is closed.
+    async fn closed(&self);
+}
+
+/// A socket that a [`SocketHandle`] can shut down. Reading is buffered while data flows in bulk, and the buffer is given
+/// back as soon as it runs empty, so that an idle session holds none.
+pub struct GuardedStream {
+    inner: TcpStream,
+    ahead: BytesMut,
+    state: Arc<SocketState>,
+}
+
+struct SocketState {
+    // A second descriptor of the same socket, for shutting it down from outside. Taken out when the stream is dropped,
+    // because the kernel closes a connection with its last descriptor only.
+    twin: Mutex<Option<std::net::TcpStream>>,
+    closed: CancellationToken,
+}
+
+/// The outside hand on a [`GuardedStream`].
+#[derive(Clone)]
+pub struct SocketHandle {
+    state: Arc<SocketState>,
+}
+
+/// Puts a socket under guard.
+///
+/// # Errors
+/// When the process has no descriptor left.
+pub fn guard(stream: TcpStream) -> io::Result<(GuardedStream, SocketHandle)> {
+    let twin = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+    let state = Arc::new(SocketState { twin: Mutex::new(Some(twin)), closed: CancellationToken::new() });
+    let handle = SocketHandle { state: Arc::clone(&state) };
+    Ok((GuardedStream { inner: stream, ahead: BytesMut::new(), state }, handle))
+}
+
+impl SocketHandle {
+    /// Shuts both directions down at once. The peer sees the end; the owner's reads and writes fail.
+    pub fn cut(&self) {
+        let twin = self.state.twin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(twin) = twin.as_ref() {
+            // Fails only when the peer was faster, which is the same result.
+            let _already_closed = twin.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Resolves when the socket's owner has dropped it.
+    pub async fn closed(&self) {
+        self.state.closed.cancelled().await;
+    }
+}
+
+impl GuardedStream {
+    /// How much is read ahead at once.
+    const AHEAD_BYTES: usize = 64 * 1024;
+    /// A reader that asks for at least this much gets the socket's data without a detour.
+    const DIRECT_BYTES_MIN: usize = 48 * 1024;
+
+    /// The socket below, for its addresses and options.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.inner
+    }
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        let twin = self.state.twin.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(twin);
+        self.state.closed.cancel();
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            if out.remaining() >= Self::DIRECT_BYTES_MIN {
+                return Pin::new(&mut this.inner).poll_read(cx, out);
+            }
+            if this.ahead.capacity() < Self::AHEAD_BYTES {
+                // First find out whether there is anything to read, so that waiting costs no buffer.
+                if this.inner.poll_read_ready(cx)?.is_pending() {
+                    return Poll::Pending;
+                }
+                this.ahead.reserve(Self::AHEAD_BYTES);
+            }
+            let read = tokio_util::io::poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.ahead);
+            if read.is_pending() {
+                this.ahead = BytesMut::new();
+            }
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let n = this.ahead.len().min(out.remaining());
+        out.put_slice(&this.ahead[..n]);
+        this.ahead.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (GuardedStream, SocketHandle, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, handle) = guard(ours.expect("connected")).expect("a descriptor");
+        (stream, handle, theirs.expect("accepted").0)
+    }
+
+    #[tokio::test]
+    async fn a_cut_reaches_the_peer_while_the_owner_does_nothing() {
+        let (stream, handle, mut peer) = pair().await;
+        handle.cut();
+        assert_eq!(peer.read(&mut [0; 8]).await.expect("a clean end"), 0);
+        drop(stream);
+        handle.closed().await;
+    }
+
+    #[tokio::test]
+    async fn dropping_the_stream_closes_the_connection_although_a_handle_lives() {
+        let (stream, handle, mut peer) = pair().await;
+        drop(stream);
+        assert_eq!(peer.read(&mut [0; 8]).await.expect("a clean end"), 0);
+        handle.closed().await;
+        handle.cut();
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_changes_nothing_of_what_is_read() {
+        let (mut stream, _handle, mut peer) = pair().await;
+        let sent: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move {
+            peer.write_all(&sent).await.expect("written");
+        });
+        let mut got = Vec::new();
+        let mut step = 0;
+        loop {
+            step += 1;
+            let mut buffer = vec![0; [1, 4, 35_000, 70_000, 17][step % 5]];
+            match stream.read(&mut buffer).await.expect("readable") {
+                0 => break,
+                n => got.extend_from_slice(&buffer[..n]),
+            }
+        }
+        writer.await.expect("no panic");
+        assert!(got == expected, "bytes differ");
+        assert_eq!(stream.ahead.len(), 0);
+    }
+}

@@ -1,0 +1,255 @@
+//! The live sessions of this node.
+//!
+//! A session is in here from before its row is written until after its row is closed, so whatever the store lists as
+//! live on this node is found here.
+
+use crate::leg::Leg;
+use ravelin_model::session::{Activity, Ending, Kind};
+use ravelin_model::{PrincipalName, SessionId, Target, Time};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How an end went, once both sockets are closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// When both sockets were closed, by the store's clock.
+    pub closed: Time,
+    /// Why the session ended.
+    pub ending: Ending,
+}
+
+/// A session that has, or is about to have, connections.
+pub struct Live {
+    pub(crate) id: SessionId,
+    pub(crate) principal: PrincipalName,
+    pub(crate) client: IpAddr,
+    pub(crate) target: Arc<Target>,
+    /// Whether Ravelin logs in on the target itself.
+    pub(crate) logs_in: bool,
+    pub(crate) opened: tokio::time::Instant,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) connected: AtomicBool,
+    kind: Mutex<Kind>,
+    pulse: Mutex<Pulse>,
+    ending: Mutex<Option<Ending>>,
+    pub(crate) ended: CancellationToken,
+    legs: Mutex<Legs>,
+    pub(crate) done: watch::Sender<Option<Done>>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Legs {
+    pub(crate) client: Option<Arc<dyn Leg>>,
+    pub(crate) target: Option<Arc<dyn Leg>>,
+}
+
+/// What the reaper knows of a session's life from tick to tick.
+struct Pulse {
+    bytes: u64,
+    last: Time,
+    since: tokio::time::Instant,
+    unflushed: bool,
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    pub(crate) fn new(
+        id: SessionId,
+        principal: PrincipalName,
+        client: IpAddr,
+        target: Arc<Target>,
+        kind: Kind,
+        logs_in: bool,
+        client_leg: Arc<dyn Leg>,
+    ) -> Arc<Self> {
+        let now = tokio::time::Instant::now();
+        Arc::new(Live {
+            id,
+            principal,
+            client,
+            target,
+            logs_in,
+            opened: now,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            connected: AtomicBool::new(false),
+            kind: Mutex::new(kind),
+            pulse: Mutex::new(Pulse { bytes: 0, last: Time::EPOCH, since: now, unflushed: false }),
+            ending: Mutex::new(None),
+            ended: CancellationToken::new(),
+            legs: Mutex::new(Legs { client: Some(client_leg), target: None }),
+            done: watch::Sender::new(None),
+        })
+    }
+
+    /// Asks the session to end. The first ending stands; returns whether this was it.
+    pub(crate) fn end(&self, ending: Ending) -> bool {
+        let first = {
+            let mut slot = hold(&self.ending);
+            let first = slot.is_none();
+            slot.get_or_insert(ending);
+            first
+        };
+        self.ended.cancel();
+        first
+    }
+
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        hold(&self.ending).clone()
+    }
+
+    pub(crate) fn legs(&self) -> Legs {
+        hold(&self.legs).clone()
+    }
+
+    /// Adds the target's leg. A session that was asked to end meanwhile cuts it at once.
+    pub(crate) fn attach_target(&self, leg: Arc<dyn Leg>) {
+        hold(&self.legs).target = Some(Arc::clone(&leg));
+        // INVARIANT: whoever attaches looks at the ending afterwards, and the supervisor looks at the legs after the
+        // ending is set; one of the two sees the other.
+        if self.ended.is_cancelled() {
+            leg.cut();
+        }
+    }
+
+    pub(crate) async fn tell(&self, text: &str) {
+        if let Some(client) = self.legs().client {
+            client.tell(text).await;
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        *hold(&self.kind)
+    }
+
+    pub(crate) fn classify(&self, kind: Kind) {
+        *hold(&self.kind) = kind;
+    }
+
+    fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether bytes went since the last look, and returns the activity as of now. `now` is the store's time.
+    pub(crate) fn look(&self, now: Time) -> Activity {
+        let (bytes_in, bytes_out) = self.bytes();
+        let mut pulse = hold(&self.pulse);
+        if bytes_in + bytes_out != pulse.bytes || pulse.last == Time::EPOCH {
+            pulse.bytes = bytes_in + bytes_out;
+            pulse.last = now;
+            pulse.since = tokio::time::Instant::now();
+            pulse.unflushed = true;
+        }
+        Activity { last: pulse.last, bytes_in, bytes_out }
+    }
+
+    /// How long nothing has been sent either way, as of the last look.
+    pub(crate) fn idle_for(&self) -> std::time::Duration {
+        hold(&self.pulse).since.elapsed()
+    }
+
+    /// Whether the activity changed since this was last asked.
+    pub(crate) fn take_unflushed(&self) -> bool {
+        std::mem::take(&mut hold(&self.pulse).unflushed)
+    }
+
+    pub(crate) fn done(&self, done: Done) {
+        self.done.send_replace(Some(done));
+    }
+
+    /// Resolves when both sockets are closed and the row says so.
+    pub(crate) async fn wait_done(&self) -> Done {
+        let mut watch = self.done.subscribe();
+        let done = watch.wait_for(Option::is_some).await.map(|done| done.clone());
+        match done {
+            Ok(Some(done)) => done,
+            // The sender lives in `self`, which the caller holds.
+            Ok(None) | Err(_) => unreachable!("waited for a value with its sender alive"),
+        }
+    }
+}
+
+/// The live sessions by id.
+#[derive(Default)]
+pub struct Registry {
+    sessions: Mutex<Sessions>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Sessions {
+    by_id: HashMap<SessionId, Arc<Live>>,
+    counts_by_principal: HashMap<PrincipalName, usize>,
+}
+
+/// Which limit stood in the way of one more session.
+pub(crate) enum Full {
+    Node,
+    Principal,
+}
+
+impl Registry {
+    pub(crate) fn insert(&self, live: &Arc<Live>, max: usize, per_principal_max: usize) -> Result<(), Full> {
+        let mut sessions = hold(&self.sessions);
+        if sessions.by_id.len() >= max {
+            return Err(Full::Node);
+        }
+        let count = sessions.counts_by_principal.entry(live.principal.clone()).or_default();
+        if *count >= per_principal_max {
+            return Err(Full::Principal);
+        }
+        *count += 1;
+        sessions.by_id.insert(live.id.clone(), Arc::clone(live));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, live: &Live) {
+        let empty = {
+            let mut sessions = hold(&self.sessions);
+            if sessions.by_id.remove(&live.id).is_some()
+                && let Some(count) = sessions.counts_by_principal.get_mut(&live.principal)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    sessions.counts_by_principal.remove(&live.principal);
+                }
+            }
+            sessions.by_id.is_empty()
+        };
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    pub(crate) fn live(&self, id: &SessionId) -> Option<Arc<Live>> {
+        hold(&self.sessions).by_id.get(id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        hold(&self.sessions).by_id.values().cloned().collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        hold(&self.sessions).by_id.len()
+    }
+
+    pub(crate) async fn wait_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}

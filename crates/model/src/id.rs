@@ -27,8 +27,9 @@ fn check(
     if text.is_empty() {
         return fail("must not be empty".to_owned());
     }
-    if text.len() > chars_max {
-        return fail(format!("must have at most {chars_max} characters, this has {}", text.len()));
+    let chars = text.chars().count();
+    if chars > chars_max {
+        return fail(format!("must have at most {chars_max} characters, this has {chars}"));
     }
     match text.chars().find(|c| !is_allowed(*c)) {
         Some(bad) => fail(format!("may hold {allowed}, not {bad:?}")),
@@ -86,9 +87,16 @@ fn principal_char(c: char) -> bool {
 
 text_type!(
     /// The name of a person or service: 1 to 64 of `[A-Za-z0-9_.@=,+-]`, so that it may stand in an ARN and before
-    /// the colon of an SSH user name.
+    /// the colon of an SSH user name. `system`, in any case, is nobody's: it is the actor Ravelin in the record.
     PrincipalName,
-    |t| check("principal name", t, 64, PRINCIPAL_CHARS, principal_char)
+    |t| {
+        check("principal name", t, 64, PRINCIPAL_CHARS, principal_char)?;
+        if t.eq_ignore_ascii_case("system") {
+            Err(InvalidName { what: "principal name", because: "must not be \"system\", which is Ravelin itself".to_owned() })
+        } else {
+            Ok(())
+        }
+    }
 );
 text_type!(
     /// The name of a group of principals: same characters as a principal's name.

@@ -479,18 +479,20 @@ impl Session {
     /// Events that change nothing (the same end asked for twice, a kind that is already known) return the session as it
     /// was and no effect, so that every caller may retry.
     ///
+    /// `now` may lie before the session's own times when a clock was set back; the session's times never run backwards.
+    ///
     /// # Errors
     /// [`Refusal::Conflict`] when the table has no such move; the session is unchanged.
     pub fn apply(&self, event: &Event, now: Time) -> Result<(Session, Vec<Effect>), Refusal> {
+        // INVARIANT: created <= connected <= since <= ended, whatever the clock does.
+        let now = now.max(self.latest_move());
         let mut next = self.clone();
         let effects = match event {
-            Event::Connected => match self.phase {
-                Phase::Connecting => {
-                    next.move_to(Phase::Connected { connected: now });
-                    vec![Effect::Audit(AuditKind::SessionConnected)]
-                }
-                _ => return Err(self.no_such_move("connect")),
-            },
+            Event::Connected => {
+                let Phase::Connecting = self.phase else { return Err(self.no_such_move("connect")) };
+                next.move_to(Phase::Connected { connected: now });
+                vec![Effect::Audit(AuditKind::SessionConnected)]
+            }
             Event::Classified { kind } => {
                 if self.state().is_final() {
                     return Err(self.no_such_move("change kind"));
@@ -503,20 +505,18 @@ impl Session {
                     vec![Effect::Audit(AuditKind::SessionClassified)]
                 }
             }
-            Event::Disconnected => match self.phase {
-                Phase::Connected { connected } => {
-                    next.move_to(Phase::Disconnected { connected, since: now });
-                    vec![Effect::Audit(AuditKind::SessionDisconnected)]
-                }
-                _ => return Err(self.no_such_move("disconnect")),
-            },
-            Event::Resumed => match self.phase {
-                Phase::Disconnected { connected, .. } => {
-                    next.move_to(Phase::Connected { connected });
-                    vec![Effect::Audit(AuditKind::SessionResumed)]
-                }
-                _ => return Err(self.no_such_move("resume")),
-            },
+            Event::Disconnected => {
+                let Phase::Connected { connected } = self.phase else { return Err(self.no_such_move("disconnect")) };
+                next.move_to(Phase::Disconnected { connected, since: now });
+                vec![Effect::Audit(AuditKind::SessionDisconnected)]
+            }
+            Event::Resumed => {
+                let Phase::Disconnected { connected, .. } = self.phase else {
+                    return Err(self.no_such_move("resume"));
+                };
+                next.move_to(Phase::Connected { connected });
+                vec![Effect::Audit(AuditKind::SessionResumed)]
+            }
             Event::Failed { ending } => match self.phase {
                 Phase::Connecting => {
                     next.move_to(Phase::Failed { ending: ending.clone(), ended: now });
@@ -529,7 +529,10 @@ impl Session {
                 }
                 // A failure that comes after an end was asked for: the end stands, and its sockets never opened.
                 Phase::Terminating { .. } => next.close(self.activity, now),
-                _ => return Err(self.no_such_move("fail")),
+                Phase::Connected { .. }
+                | Phase::Disconnected { .. }
+                | Phase::Terminated { .. }
+                | Phase::Failed { .. } => return Err(self.no_such_move("fail")),
             },
             Event::End { ending } => match &self.phase {
                 Phase::Connecting | Phase::Connected { .. } | Phase::Disconnected { .. } => {
@@ -544,10 +547,10 @@ impl Session {
                 Phase::Terminating { .. } => Vec::new(),
                 Phase::Terminated { .. } | Phase::Failed { .. } => return Err(self.no_such_move("end")),
             },
-            Event::Closed { activity } => match self.phase {
-                Phase::Terminating { .. } => next.close(*activity, now),
-                _ => return Err(self.no_such_move("close")),
-            },
+            Event::Closed { activity } => {
+                let Phase::Terminating { .. } = self.phase else { return Err(self.no_such_move("close")) };
+                next.close(*activity, now)
+            }
             Event::NodeLost => {
                 let ending = match &self.phase {
                     Phase::Connecting | Phase::Connected { .. } | Phase::Disconnected { .. } => {
@@ -556,8 +559,7 @@ impl Session {
                     Phase::Terminating { ending, .. } => ending.clone(),
                     Phase::Terminated { .. } | Phase::Failed { .. } => return Err(self.no_such_move("lose its node")),
                 };
-                // INVARIANT: an end is never before the session's own times.
-                let ended = self.activity.last.max(self.connected().unwrap_or(self.created)).max(self.created);
+                let ended = self.activity.last.max(self.latest_move());
                 let connected = self.connected();
                 if !matches!(self.phase, Phase::Terminating { .. }) {
                     next.move_to(Phase::Terminating { connected, ending: ending.clone(), since: ended });
@@ -569,12 +571,24 @@ impl Session {
         Ok((next, effects))
     }
 
+    /// When its phase last changed, as far as the phase remembers.
+    fn latest_move(&self) -> Time {
+        match self.phase {
+            Phase::Connecting => self.created,
+            Phase::Connected { connected } => connected,
+            Phase::Disconnected { since, .. } | Phase::Terminating { since, .. } => since,
+            Phase::Terminated { ended, .. } | Phase::Failed { ended, .. } => ended,
+        }
+    }
+
     fn close(&mut self, activity: Activity, now: Time) -> Vec<Effect> {
         let Phase::Terminating { connected, ending, .. } = self.phase.clone() else {
             unreachable!("close is called in the phase terminating only, by both of its callers");
         };
         self.activity = self.activity.later_of(activity);
-        self.move_to(Phase::Terminated { connected, ending, ended: now });
+        // INVARIANT: no byte flows after the end.
+        let ended = now.max(self.activity.last);
+        self.move_to(Phase::Terminated { connected, ending, ended });
         vec![Effect::Audit(AuditKind::SessionEnded), Effect::Confirm]
     }
 

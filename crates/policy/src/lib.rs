@@ -118,23 +118,25 @@ impl CedarPolicy {
             failed.push(error.to_string());
         }
         failed.sort();
+        let failed = failed.join("; ");
+        let decision = match response.decision() {
+            CedarDecision::Allow if !a_forbid_failed => Decision::Allow { policies },
+            // Forbidden by a policy: nothing outweighs that.
+            CedarDecision::Deny if !policies.is_empty() => Decision::Deny { policies },
+            CedarDecision::Deny if !a_permit_failed => Decision::Deny { policies },
+            CedarDecision::Allow | CedarDecision::Deny => {
+                return Err(PolicyDown { detail: Detail::new(format_args!("cannot evaluate policies: {failed}")) });
+            }
+        };
         if !failed.is_empty() {
             tracing::error!(
                 action = %question.action,
                 principal = %question.principal.name,
-                failed = %failed.join("; "),
-                "a policy cannot be evaluated"
+                failed,
+                "a policy cannot be evaluated; the answer does not depend on it"
             );
         }
-        match response.decision() {
-            CedarDecision::Allow if !a_forbid_failed => Ok(Decision::Allow { policies }),
-            // Forbidden by a policy: nothing outweighs that.
-            CedarDecision::Deny if !policies.is_empty() => Ok(Decision::Deny { policies }),
-            CedarDecision::Deny if !a_permit_failed => Ok(Decision::Deny { policies }),
-            CedarDecision::Allow | CedarDecision::Deny => {
-                Err(PolicyDown { detail: Detail::new(format_args!("cannot evaluate policies: {}", failed.join("; "))) })
-            }
-        }
+        Ok(decision)
     }
 }
 

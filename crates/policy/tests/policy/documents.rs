@@ -33,16 +33,17 @@ fn contractors_stay_out_of_production() {
 }
 
 #[test]
-fn leads_see_and_end_the_sessions_of_their_team() {
-    let policy = with_example("database-leads-run-database-sessions");
-    let database = target("db-1", &["database"], &[("team", "database")]);
-    let web = target("web-1", &["web"], &[("team", "web")]);
-    let lead = person("lena", &["database-leads"]);
-    let end = |on| ask_about(&policy, &lead, Action::TerminateSession, on, &person("dora", &[]), Scope::Everyone);
-    assert_eq!(end(&database), allow(&["database-leads-run-database-sessions"]));
-    assert_eq!(end(&web), deny(&[]));
-    let list = ask_about(&policy, &lead, Action::ListSessions, &web, &lead, Scope::Everyone);
-    assert_eq!(list, allow(&["database-leads-list-sessions"]));
+fn auditors_see_everything_and_end_nothing() {
+    let policy = with_example("auditors-see-everything");
+    let web = target("web-1", &["web"], &[]);
+    let auditor = person("ada", &["auditors"]);
+    let others = |action| ask_about(&policy, &auditor, action, &web, &person("dora", &[]), Scope::Everyone);
+    for action in [Action::ListSessions, Action::ReadSession, Action::WatchEvents] {
+        assert_eq!(others(action), allow(&["auditors-see-everything"]), "{action}");
+    }
+    for action in [Action::TerminateSession, Action::OpenShell, Action::ListCredentials] {
+        assert_eq!(others(action), deny(&[]), "{action}");
+    }
 }
 
 #[test]

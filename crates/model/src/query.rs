@@ -14,7 +14,8 @@ pub struct SessionFilter {
     pub states: BTreeSet<State>,
     /// Of one of these principals.
     pub principals: BTreeSet<PrincipalName>,
-    /// To the target that this name, id or alias names, without regard to case; also targets that left the inventory.
+    /// To a target that bears or ever bore this name, id or alias in a session, without regard to case; also targets
+    /// that left the inventory.
     pub target: Option<String>,
     /// Of one of these ids.
     pub ids: BTreeSet<SessionId>,
@@ -30,9 +31,9 @@ pub struct SessionFilter {
     pub client: Option<IpAddr>,
     /// Owned by this node.
     pub node: Option<NodeId>,
-    /// Ended for one of these reasons.
+    /// Ending or ended for one of these reasons.
     pub end_reasons: BTreeSet<EndReason>,
-    /// Ended by this actor, in its text form.
+    /// Ending or ended by this actor, in its text form.
     pub actor: Option<String>,
     /// Whose target bore this label with this value at the start.
     pub label: Option<(String, String)>,

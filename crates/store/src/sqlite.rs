@@ -1,0 +1,226 @@
+//! The store on SQLite: one file, one process that runs a node on it.
+//!
+//! - [`SqliteStore`] is the port; each call is handed to one of the two sides below.
+//! - `writer`: the one writing thread and group commit; `write`: what it does for each call.
+//! - `readers`: parallel read-only connections; `select`: how a filter becomes a bounded walk over indexes.
+//! - `row`: the spelling of the model's values in columns. `clock`: the store's clock. `file`: opening, permissions,
+//!   migrations.
+//!
+//! Readers see only what is committed, and an answer to a write comes after its commit: a caller reads its own writes.
+
+mod clock;
+mod file;
+mod readers;
+mod refusal;
+mod row;
+mod select;
+mod write;
+mod writer;
+
+pub use file::StoreOpenError;
+
+use async_trait::async_trait;
+use clock::Clock;
+use ravelin_model::audit::{AuditEvent, Deed};
+use ravelin_model::credential::Credential;
+use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
+use ravelin_model::query::{Page, SessionQuery};
+use ravelin_model::session::{Activity, Actor, Draft, Event};
+use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
+use readers::Readers;
+use refusal::from_sqlite;
+use rusqlite::Connection;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use writer::Writer;
+
+/// Where the store is and how much it may use.
+#[derive(Clone, Debug)]
+pub struct SqliteConfig {
+    /// The file; it is made, readable by its owner only, when it is not there. Its directory must exist.
+    pub path: PathBuf,
+    /// Connections that read in parallel, at least 1. More than cores are of use only while the disk is waited for.
+    pub readers: usize,
+}
+
+impl SqliteConfig {
+    /// Readers unless told otherwise.
+    pub const READERS: usize = 4;
+
+    /// A store in the file at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), readers: Self::READERS }
+    }
+}
+
+/// Sessions, audit record and credentials in a SQLite file.
+///
+/// Dropping it finishes the writes that were accepted, closes the file and blocks the caller for that long (about one
+/// commit).
+#[derive(Debug)]
+pub struct SqliteStore {
+    // INVARIANT: fields are dropped in this order; the scratch directory goes last, when the files are closed.
+    writer: Writer,
+    readers: Readers,
+    clock: Arc<Clock>,
+    newest_event: watch::Receiver<u64>,
+    node_lock: Arc<file::NodeLock>,
+    _scratch: Option<file::ScratchDirectory>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`] says what is wrong with the file and what to do about it.
+    pub fn open(config: SqliteConfig) -> Result<Self, StoreOpenError> {
+        Self::from_file(&config, file::Durability::Full, None)
+    }
+
+    /// A store of its own that vanishes when it is dropped, for tests and trials. It behaves as any other, but does
+    /// not wait for the disk.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`] when the directory for temporary files cannot be used.
+    pub fn in_memory() -> Result<Self, StoreOpenError> {
+        let scratch = file::ScratchDirectory::new()?;
+        let config = SqliteConfig::new(scratch.path().join("store.db"));
+        Self::from_file(&config, file::Durability::None, Some(scratch))
+    }
+
+    fn from_file(
+        config: &SqliteConfig,
+        durability: file::Durability,
+        scratch: Option<file::ScratchDirectory>,
+    ) -> Result<Self, StoreOpenError> {
+        let file::Opened { writing, reading, latest, newest } = file::open(config, durability)?;
+        let clock = Arc::new(Clock::after(latest));
+        let (newest_sender, newest_event) = watch::channel(newest);
+        let writer = Writer::start(writing, Arc::clone(&clock), newest_sender)
+            .map_err(|source| StoreOpenError::NoThread { source })?;
+        Ok(Self {
+            writer,
+            readers: Readers::new(reading),
+            clock,
+            newest_event,
+            node_lock: Arc::new(file::NodeLock::beside(&config.path)),
+            _scratch: scratch,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    /// Takes the file for this process: while the store is open no other process can start a node on it. Reading, and
+    /// issuing credentials, stay open to others.
+    async fn start_node(&self, node: &NodeId) -> Result<NodeStart, Refusal> {
+        let lock = Arc::clone(&self.node_lock);
+        let node = node.clone();
+        self.writer
+            .write(move |write| {
+                lock.take()?;
+                write::start_node(write, &node)
+            })
+            .await
+    }
+
+    async fn open(&self, draft: Draft) -> Result<Session, Refusal> {
+        self.writer.write(move |write| write::open(write, draft)).await
+    }
+
+    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal> {
+        let id = id.clone();
+        self.writer.write(move |write| write::apply(write, &id, &events)).await
+    }
+
+    async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal> {
+        self.writer.write(move |write| write::flush(write, &batch)).await
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, Refusal> {
+        let id = id.clone();
+        self.readers.read(move |connection| write::stored(connection, &id)).await
+    }
+
+    async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal> {
+        let query = query.clone();
+        self.readers.read(move |connection| select::sessions(connection, &query)).await
+    }
+
+    async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
+        self.writer.write(move |write| write::prune_sessions(write, before, limit)).await
+    }
+
+    async fn prune_events(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
+        self.writer.write(move |write| write::prune_events(write, before, limit)).await
+    }
+
+    async fn record(&self, deed: Deed) -> Result<u64, Refusal> {
+        self.writer.write(move |write| write::record(write, &deed)).await
+    }
+
+    async fn events(&self, after: u64, limit: u32) -> Result<EventPage, Refusal> {
+        self.readers.read(move |connection| event_page(connection, after, limit)).await
+    }
+
+    /// Events that another process writes into the file wake nobody before this process's next commit.
+    async fn wait_for_event(&self, after: u64) {
+        let mut newest = self.newest_event.clone();
+        if newest.wait_for(|newest| *newest > after).await.is_err() {
+            // The writing thread is gone, so no such event can come any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn add_credential(&self, credential: Credential, by: &Actor) -> Result<Credential, Refusal> {
+        let by = by.clone();
+        self.writer.write(move |write| write::add_credential(write, credential, &by)).await
+    }
+
+    async fn credential(&self, id: &CredentialId) -> Result<Option<Credential>, Refusal> {
+        let id = id.clone();
+        self.readers.read(move |connection| write::stored_credential(connection, &id)).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
+        self.readers.read(all_credentials).await
+    }
+
+    async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
+        let (id, by) = (id.clone(), by.clone());
+        self.writer.write(move |write| write::revoke_credential(write, &id, &by)).await
+    }
+
+    async fn now(&self) -> Result<Time, Refusal> {
+        Ok(self.clock.now())
+    }
+}
+
+fn event_page(connection: &Connection, after: u64, limit: u32) -> Result<EventPage, Refusal> {
+    let newest = write::newest_event(connection)?;
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT min(seq) FROM events")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(from_sqlite)?;
+    let sql = format!("SELECT {} FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2", row::EVENT_COLUMNS);
+    let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
+    let mut rows = statement.query((row::integer(after), limit)).map_err(from_sqlite)?;
+    let mut events: Vec<AuditEvent> = Vec::new();
+    while let Some(row) = rows.next().map_err(from_sqlite)? {
+        events.push(row::event(row)?);
+    }
+    // Nothing kept: the next event will be the lowest.
+    Ok(EventPage { events, oldest: oldest.map_or(newest + 1, i64::unsigned_abs), newest })
+}
+
+fn all_credentials(connection: &Connection) -> Result<Vec<Credential>, Refusal> {
+    let sql = format!("SELECT {} FROM credentials ORDER BY created, id", row::CREDENTIAL_COLUMNS);
+    let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
+    let mut rows = statement.query([]).map_err(from_sqlite)?;
+    let mut credentials = Vec::new();
+    while let Some(row) = rows.next().map_err(from_sqlite)? {
+        credentials.push(row::credential(row)?);
+    }
+    Ok(credentials)
+}

@@ -1,0 +1,157 @@
+//! The real aws CLI and boto3, pointed here through nothing but their documented endpoint settings.
+
+use ravelin_e2e::{Said, Server, eventually, need, run};
+use serde_json::Value;
+use std::path::Path;
+
+fn describe(server: &Server, aws: &Path, args: &[&str]) -> Said {
+    run(server.command(aws).args(["ssm", "describe-sessions"]).args(args))
+}
+
+/// A server on which `n` short sessions were run, one after the other.
+fn with_history(ssh: &Path, n: usize) -> Server {
+    let server = Server::dev();
+    for _ in 0..n {
+        assert_eq!(run(&mut server.ssh(ssh, &[&server.destination(), "true"])).code, 0);
+    }
+    eventually("all are in the history", || (server.history().len() == n).then_some(()));
+    server
+}
+
+fn ids(answer: &Value) -> Vec<String> {
+    let sessions = answer["Sessions"].as_array().expect("Sessions");
+    sessions.iter().map(|s| s["SessionId"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn pages_join_to_the_whole_whoever_turns_them() {
+    let ssh = need!("E2E_SSH");
+    let aws = need!("E2E_AWS");
+    let server = with_history(&ssh, 5);
+    let history = ["--state", "History", "--output", "json"];
+    let all = ids(&describe(&server, &aws, &history).json());
+    assert_eq!(all.len(), 5);
+    let ours: Vec<String> = server.history().iter().map(|s| s["id"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!(all, ours, "newest first in both");
+
+    let paged = describe(&server, &aws, &[&history[..], &["--page-size", "2"]].concat()).json();
+    assert_eq!(ids(&paged), all);
+
+    let first = describe(&server, &aws, &[&history[..], &["--max-items", "3"]].concat()).json();
+    assert_eq!(ids(&first), all[..3]);
+    let token = first["NextToken"].as_str().expect("the client's own token");
+    let rest = describe(&server, &aws, &[&history[..], &["--starting-token", token]].concat()).json();
+    assert_eq!(ids(&rest), all[3..]);
+
+    let single = describe(&server, &aws, &[&history[..], &["--max-results", "2"]].concat()).json();
+    assert_eq!(ids(&single), all[..2]);
+    let token = single["NextToken"].as_str().expect("the server's token");
+    let next = describe(&server, &aws, &[&history[..], &["--max-results", "2", "--next-token", token]].concat());
+    assert_eq!(ids(&next.json()), all[2..4]);
+
+    // The same token for another question is refused.
+    let foreign = describe(&server, &aws, &["--state", "Active", "--max-results", "2", "--next-token", token]);
+    assert!(foreign.err.contains("InvalidNextToken"), "{foreign:?}");
+
+    let text = describe(&server, &aws, &["--state", "History", "--output", "text", "--query", "Sessions[].SessionId"]);
+    assert_eq!(text.ok().split_whitespace().map(str::to_owned).collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn every_filter_key_filters() {
+    let ssh = need!("E2E_SSH");
+    let aws = need!("E2E_AWS");
+    let server = with_history(&ssh, 3);
+    let history = describe(&server, &aws, &["--state", "History", "--output", "json"]).json();
+    let all = ids(&history);
+    let newest = &history["Sessions"][0];
+    let owner = newest["Owner"].as_str().expect("an owner");
+    let target = newest["Target"].as_str().expect("a target");
+    let filtered = |filter: &str| {
+        let said = describe(&server, &aws, &["--state", "History", "--output", "json", "--filters", filter]);
+        ids(&said.json())
+    };
+    assert_eq!(filtered(&format!("key=SessionId,value={}", all[1])), all[1..2]);
+    assert_eq!(filtered(&format!("key=Owner,value={owner}")), all);
+    assert_eq!(filtered(&format!("key=Owner,value={owner}x")), Vec::<String>::new());
+    assert_eq!(filtered(&format!("key=Target,value={target}")), all);
+    assert_eq!(filtered("key=Target,value=mi-00000000000000000"), Vec::<String>::new());
+    assert_eq!(filtered("key=Status,value=Terminated"), all);
+    assert_eq!(filtered("key=Status,value=Failed"), Vec::<String>::new());
+    assert_eq!(filtered("key=AccessType,value=Standard"), all);
+    assert_eq!(filtered("key=InvokedAfter,value=2018-08-29T00:00:00Z"), all);
+    assert_eq!(filtered("key=InvokedBefore,value=2018-08-29T00:00:00Z"), Vec::<String>::new());
+}
+
+#[test]
+fn bad_questions_get_the_services_own_errors() {
+    let aws = need!("E2E_AWS");
+    let server = Server::dev();
+    let cases: &[(&[&str], &str)] = &[
+        (&["--state", "Bogus"], "ValidationException"),
+        (&["--state", "Active", "--max-results", "500"], "ValidationException"),
+        (&["--state", "Active", "--filters", "key=Colour,value=red"], "ValidationException|InvalidFilterKey"),
+        (&["--state", "Active", "--filters", "key=InvokedAfter,value=yesterday"], "ValidationException"),
+        (&["--state", "Active", "--next-token", "abc"], "InvalidNextToken"),
+    ];
+    for (args, codes) in cases {
+        let said = describe(&server, &aws, args);
+        assert_eq!(said.code, 255, "{args:?}: {said:?}");
+        assert!(codes.split('|').any(|code| said.err.contains(&format!("({code})"))), "{args:?}: {said:?}");
+    }
+    let unsigned = describe(&server, &aws, &["--state", "Active", "--no-sign-request"]);
+    assert!(unsigned.err.contains("MissingAuthenticationToken"), "{unsigned:?}");
+    let mut forged = server.command(&aws);
+    forged.env("AWS_SECRET_ACCESS_KEY", "x".repeat(40)).args(["ssm", "describe-sessions", "--state", "Active"]);
+    let forged = run(&mut forged);
+    assert!(forged.err.contains("(InvalidSignatureException)"), "{forged:?}");
+    let mut stranger = server.command(&aws);
+    stranger.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").args(["ssm", "describe-sessions", "--state", "Active"]);
+    let stranger = run(&mut stranger);
+    assert!(stranger.err.contains("(UnrecognizedClientException)"), "{stranger:?}");
+    let other = run(server.command(&aws).args(["ssm", "list-commands"]));
+    assert!(other.err.contains("(UnknownOperationException)"), "{other:?}");
+}
+
+#[test]
+fn connection_status_tells_the_truth() {
+    let aws = need!("E2E_AWS");
+    let server = Server::dev();
+    let status = |target: &str| {
+        let args = ["ssm", "get-connection-status", "--output", "json", "--target", target];
+        run(server.command(&aws).args(args)).json()["Status"].clone()
+    };
+    assert_eq!(status(server.var("RAVELIN_TARGET_AWS_ID")), "connected");
+    assert_eq!(status("mi-00000000000000000"), "notconnected");
+}
+
+#[test]
+fn boto3_pages_and_reads_times() {
+    let ssh = need!("E2E_SSH");
+    let python = need!("E2E_PYTHON");
+    let server = with_history(&ssh, 3);
+    let out = run(server.command(&python).args([
+        "-c",
+        r#"
+import boto3, json
+ssm = boto3.client("ssm")
+pages = list(ssm.get_paginator("describe_sessions").paginate(State="History", PaginationConfig={"PageSize": 2}))
+sessions = [s for p in pages for s in p["Sessions"]]
+assert all(s["EndDate"] >= s["StartDate"] for s in sessions), sessions
+assert all(p["ResponseMetadata"]["RequestId"] for p in pages)
+def code(call):
+    try:
+        call()
+    except ssm.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+print(json.dumps({
+    "pages": len(pages), "sessions": len(sessions),
+    "unknown": code(lambda: ssm.terminate_session(SessionId="alice-0ffffffffffffffff")),
+}))
+"#,
+    ]))
+    .json();
+    assert_eq!(out["pages"], 2);
+    assert_eq!(out["sessions"], 3);
+    assert_eq!(out["unknown"], "DoesNotExistException");
+}

@@ -3,7 +3,7 @@
 //! A reader takes a snapshot and works on it; a reload never changes what a reader holds.
 
 use ravelin_model::inventory::Inventory;
-use ravelin_model::policy::{Decision, Question, without_engine};
+use ravelin_model::policy::{Question, without_engine};
 use ravelin_model::ports::Policy;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,15 +21,25 @@ impl Rules {
     /// emergencies does: sessions can be seen and ended then, nothing can be opened.
     #[must_use]
     pub fn permit(&self, question: &Question<'_>) -> bool {
+        self.answer(question).unwrap_or_else(|| without_engine(question))
+    }
+
+    /// Whether what is running must stop: only a clear no says so, a policy engine that cannot answer does not.
+    #[must_use]
+    pub fn forbid(&self, question: &Question<'_>) -> bool {
+        self.answer(question) == Some(false)
+    }
+
+    fn answer(&self, question: &Question<'_>) -> Option<bool> {
         match self.policy.decide(question) {
-            Ok(decision) => matches!(decision, Decision::Allow { .. }),
+            Ok(decision) => Some(decision.is_allow()),
             Err(down) => {
                 tracing::error!(
                     action = question.action.word(),
                     detail = down.detail.for_log(),
-                    "policy engine cannot answer; the emergency rule decides"
+                    "the policy engine cannot answer"
                 );
-                without_engine(question)
+                None
             }
         }
     }

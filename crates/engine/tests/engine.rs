@@ -1,0 +1,443 @@
+//! The engine as an edge sees it: admission, confirmed ends, limits, reloads, stops; over the default store.
+
+use async_trait::async_trait;
+use ravelin_engine::control::Termination;
+use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
+use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules};
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::policy::{Action, Question, Resource, Scope};
+use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
+use ravelin_model::query::{Page, SessionFilter, SessionQuery};
+use ravelin_model::session::{Activity, Actor, Draft, EndReason, Event, Kind, Session, State};
+use ravelin_model::{CredentialId, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
+use ravelin_store::SqliteStore;
+use secrecy::ExposeSecret;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const ALICE_KEY: &str = "ssh-ed25519 ALICE";
+const BOB_KEY: &str = "ssh-ed25519 BOB";
+
+fn person(name: &str, groups: &[&str], key: &str) -> Principal {
+    Principal { ssh_keys: vec![key.to_owned()], ..principal(name, groups) }
+}
+
+/// Operators do everything; others connect where their group is, and see and end their own.
+fn decide(question: &Question<'_>) -> Option<bool> {
+    let groups = &question.principal.groups;
+    if groups.iter().any(|g| g.as_str() == "operators") {
+        return Some(true);
+    }
+    Some(match question.resource {
+        Resource::Target(target) => !target.shared_with.is_disjoint(groups),
+        Resource::Session { owner, .. } => *owner == question.principal.name,
+        Resource::Scope(scope) => scope == Scope::Own && question.action != Action::IssueCredential,
+        Resource::Bastion => true,
+    })
+}
+
+fn small_rules() -> Rules {
+    rules(
+        vec![person("alice", &["operators", "web"], ALICE_KEY), person("bob", &["web"], BOB_KEY)],
+        vec![target("web-1", "127.0.0.1", 1, &["web"]), target("db-1", "127.0.0.1", 1, &["db"])],
+        Arc::new(PolicyFn(decide)),
+    )
+}
+
+fn config() -> Config {
+    Config::new(NodeId::parse("node-00000001").expect("a node's id"))
+}
+
+struct World {
+    engine: Engine,
+    store: Arc<Flaky>,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(config()).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let inner = SqliteStore::in_memory().expect("a store in memory");
+        let store = Arc::new(Flaky { inner, broken: AtomicBool::new(false) });
+        let engine =
+            Engine::start(Arc::clone(&store) as Arc<dyn Store>, small_rules(), MasterKey::new([7; 32]), config)
+                .await
+                .expect("the engine starts");
+        World { engine, store }
+    }
+
+    async fn caller(&self, name: &str) -> Caller {
+        let key = if name == "alice" { ALICE_KEY } else { BOB_KEY };
+        self.engine.identity.ssh_key(name, key, contact()).await.expect("a known key")
+    }
+
+    async fn open(&self, who: &Caller, leg: &Arc<FakeLeg>) -> Admission {
+        let admission = self.try_open(who, leg).await.expect("admitted");
+        admission.connected().await.expect("connected");
+        admission
+    }
+
+    async fn try_open(&self, who: &Caller, leg: &Arc<FakeLeg>) -> Result<Admission, Refusal> {
+        let target = self.engine.gate.find(who, "web-1")?;
+        let login = Some(Login::parse("root").expect("a login"));
+        let client = Arc::clone(leg) as Arc<dyn ravelin_engine::leg::Leg>;
+        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, client };
+        self.engine.gate.admit(who, ask).await
+    }
+
+    async fn row(&self, id: &SessionId) -> Session {
+        self.store.inner.session(id).await.expect("readable").expect("a row")
+    }
+}
+
+fn contact() -> Contact {
+    Contact { address: SocketAddr::from(([192, 0, 2, 7], 4711)), software: "test".to_owned() }
+}
+
+const WAIT: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_kill_is_confirmed_told_and_on_record() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let (client, far) = (FakeLeg::new(), FakeLeg::new());
+    let admission = world.open(&bob, &client).await;
+    admission.attach_target(far.clone());
+    let id = admission.session().clone();
+    let live = world.engine.control.list(&alice, SessionQuery::first(SessionFilter::live(), 10)).await.expect("listed");
+    assert_eq!(live.items.len(), 1);
+    assert_eq!(live.items[0].state(), State::Connected);
+
+    let outcome = world.engine.control.terminate(&alice, &id, "rotating keys", WAIT).await.expect("permitted");
+    let Termination::Confirmed { ending, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(ending.reason, EndReason::DisconnectedByOperator);
+    assert!(client.is_closed() && far.is_closed(), "both sockets are closed before the answer");
+    assert_eq!(client.said(), ["disconnected by alice: rotating keys"]);
+    let row = world.row(&id).await;
+    assert_eq!(row.state(), State::Terminated);
+    assert_eq!(row.ending().expect("a cause").actor.to_string(), "alice");
+    assert_eq!(world.engine.live_count(), 0);
+
+    let again = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("idempotent");
+    assert!(matches!(again, Termination::AlreadyEnded { .. }), "{again:?}");
+    let kinds: Vec<AuditKind> =
+        world.store.events(0, 100).await.expect("a record").events.into_iter().map(|e| e.deed.kind).collect();
+    let of_session =
+        [AuditKind::SessionOpened, AuditKind::SessionConnected, AuditKind::SessionEnding, AuditKind::SessionEnded];
+    assert_eq!(kinds.iter().filter(|k| of_session.contains(k)).copied().collect::<Vec<_>>(), of_session);
+    drop(admission);
+}
+
+#[tokio::test]
+async fn a_socket_that_stays_open_is_never_reported_as_closed() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    let client = FakeLeg::stuck();
+    let admission = world.open(&alice, &client).await;
+    let id = admission.session().clone();
+    let brief = Duration::from_millis(50);
+    let outcome = world.engine.control.terminate(&alice, &id, "", brief).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Pending { .. }), "{outcome:?}");
+    assert_eq!(world.row(&id).await.state(), State::Terminating);
+    client.release();
+    let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Confirmed { .. } | Termination::AlreadyEnded { .. }), "{outcome:?}");
+    assert_eq!(world.row(&id).await.state(), State::Terminated);
+}
+
+#[tokio::test]
+async fn others_sessions_are_not_found_and_never_ended() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let admission = world.open(&alice, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    let refused = world.engine.control.terminate(&bob, &id, "", WAIT).await;
+    assert!(matches!(refused, Err(Refusal::NotFound { .. })), "{refused:?}");
+    let mine = world.engine.control.list(&bob, SessionQuery::first(SessionFilter::live(), 10)).await.expect("own");
+    assert!(mine.items.is_empty());
+    assert!(matches!(world.engine.gate.find(&bob, "db-1"), Err(Refusal::NotFound { .. })));
+    assert_eq!(
+        world.engine.gate.find(&bob, "db-1").err().map(|e| e.to_string().replace("db-1", "x")),
+        world.engine.gate.find(&bob, "db-9").err().map(|e| e.to_string().replace("db-9", "x")),
+    );
+    assert_eq!(world.row(&id).await.state(), State::Connected);
+}
+
+#[tokio::test]
+async fn a_dropped_admission_ends_its_session_with_a_cause() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    let admission = world.open(&bob, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    drop(admission);
+    world.engine.stop(Duration::from_secs(5)).await.expect("stopped");
+    assert_eq!(world.row(&id).await.ending().expect("a cause").reason, EndReason::InternalError);
+}
+
+#[tokio::test]
+async fn a_natural_end_keeps_its_reason_and_a_failed_dial_is_failed() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    let admission = world.open(&bob, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    let ending = admission.end(EndReason::ClientClosed, "exit status 0").await;
+    assert_eq!(ending.detail, "exit status 0");
+    assert_eq!(world.row(&id).await.ending().expect("a cause").actor.to_string(), "bob");
+
+    let client = FakeLeg::new();
+    let admission = world.try_open(&bob, &client).await.expect("admitted");
+    let id = admission.session().clone();
+    admission.end(EndReason::TargetUnreachable, "connection refused").await;
+    let row = world.row(&id).await;
+    assert_eq!(row.state(), State::Failed);
+    assert_eq!(client.said(), ["cannot reach the target: connection refused"]);
+}
+
+#[tokio::test]
+async fn a_kill_works_while_the_policy_engine_is_down() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let admission = world.open(&bob, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    let mut down = small_rules();
+    down.policy = Arc::new(PolicyFn(|_: &Question<'_>| None));
+    // A reload under a broken engine would cut everybody, so the rules are swapped under the engine's feet.
+    let ended = world.engine.reload(down).await.expect("reloaded");
+    assert_eq!(ended, 1, "what cannot be permitted any more ends");
+    assert!(world.try_open(&alice, &FakeLeg::new()).await.is_err(), "nothing opens without an engine");
+    let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("operators still may");
+    assert!(matches!(outcome, Termination::Confirmed { .. } | Termination::AlreadyEnded { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_kill_works_while_the_store_is_down_and_the_row_follows() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let client = FakeLeg::new();
+    let admission = world.open(&bob, &client).await;
+    let id = admission.session().clone();
+    world.store.broken.store(true, Ordering::SeqCst);
+    let brief = Duration::from_millis(100);
+    let outcome = world.engine.control.terminate(&alice, &id, "", brief).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Pending { .. }), "the row is not closed yet: {outcome:?}");
+    assert!(client.is_closed(), "the sockets are");
+    world.store.broken.store(false, Ordering::SeqCst);
+    let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Confirmed { .. } | Termination::AlreadyEnded { .. }), "{outcome:?}");
+    assert_eq!(world.row(&id).await.ending().expect("a cause").reason, EndReason::DisconnectedByOperator);
+    let refused = {
+        world.store.broken.store(true, Ordering::SeqCst);
+        world.try_open(&bob, &FakeLeg::new()).await.err()
+    };
+    assert!(matches!(refused, Some(Refusal::Unavailable { .. })), "no session without a durable row: {refused:?}");
+    assert_eq!(world.engine.live_count(), 0);
+}
+
+#[tokio::test]
+async fn limits_refuse_the_next_and_end_the_idle() {
+    let mut config = config();
+    config.sessions_per_principal_max = 2;
+    config.idle_max = Some(Duration::from_secs(1));
+    let world = World::with(config).await;
+    let bob = world.caller("bob").await;
+    let legs = [FakeLeg::new(), FakeLeg::new()];
+    let first = world.open(&bob, &legs[0]).await;
+    let second = world.open(&bob, &legs[1]).await;
+    let third = world.try_open(&bob, &FakeLeg::new()).await.err();
+    assert!(matches!(third, Some(Refusal::LimitReached { .. })), "{third:?}");
+    let ending = first.ending().await;
+    assert_eq!(ending.reason, EndReason::IdleLimit);
+    assert_eq!(ending.actor, Actor::System);
+    second.ending().await;
+}
+
+#[tokio::test]
+async fn a_reload_ends_exactly_the_sessions_whose_rights_are_gone() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let (hers, his) = (FakeLeg::new(), FakeLeg::new());
+    let kept = world.open(&alice, &hers).await;
+    let cut = world.open(&bob, &his).await;
+    let mut without_bob = small_rules();
+    without_bob.inventory = rules(
+        vec![person("alice", &["operators", "web"], ALICE_KEY), person("bob", &["nobody"], BOB_KEY)],
+        vec![target("web-1", "127.0.0.1", 1, &["web"])],
+        Arc::new(PolicyFn(decide)),
+    )
+    .inventory;
+    assert_eq!(world.engine.reload(without_bob).await.expect("reloaded"), 1);
+    assert_eq!(cut.ending().await.reason, EndReason::RightsRevoked);
+    assert!(hers.said().is_empty());
+    assert_eq!(world.row(kept.session()).await.state(), State::Connected);
+}
+
+#[tokio::test]
+async fn a_stop_announces_drains_and_ends_what_is_left() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    let client = FakeLeg::new();
+    let admission = world.open(&bob, &client).await;
+    let id = admission.session().clone();
+    world.engine.stop(Duration::from_millis(1100)).await.expect("stopped");
+    assert_eq!(client.said()[0], "the bastion stops in 1 s: finish what you are doing");
+    assert_eq!(world.row(&id).await.ending().expect("a cause").reason, EndReason::NodeStopped);
+    let refused = world.try_open(&bob, &FakeLeg::new()).await.err();
+    assert!(matches!(refused, Some(Refusal::Unavailable { .. })), "{refused:?}");
+    drop(admission);
+}
+
+#[tokio::test]
+async fn left_over_sessions_end_before_the_next_life_serves() {
+    let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+    let start = |store: Arc<SqliteStore>| async move {
+        Engine::start(store as Arc<dyn Store>, small_rules(), MasterKey::new([7; 32]), config()).await.expect("started")
+    };
+    let engine = start(Arc::clone(&store)).await;
+    let caller = engine.identity.ssh_key("bob", BOB_KEY, contact()).await.expect("known");
+    let target = engine.gate.find(&caller, "web-1").expect("found");
+    let client = FakeLeg::stuck();
+    let ask = Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, client };
+    let admission = engine.gate.admit(&caller, ask).await.expect("admitted");
+    let id = admission.session().clone();
+    let next = start(Arc::clone(&store)).await;
+    assert_eq!(next.left_over, std::slice::from_ref(&id));
+    let row = store.session(&id).await.expect("readable").expect("a row");
+    assert_eq!(row.ending().expect("a cause").reason, EndReason::NodeLost);
+    drop(admission);
+}
+
+#[tokio::test]
+async fn proofs_of_every_kind_lead_to_one_principal_and_can_be_revoked() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    let bob = PrincipalName::parse("bob").expect("a name");
+    let control = &world.engine.control;
+    let issue = |kind| control.issue_credential(&alice, &bob, kind, "test", None);
+    let identity = &world.engine.identity;
+
+    let token = issue(CredentialKind::Token).await.expect("issued");
+    assert_eq!(identity.token(&token.secret, contact()).await.expect("valid").name(), &bob);
+    let wrong = secrecy::SecretString::from(format!("{}x", token.secret.expose_secret()));
+    assert!(identity.token(&wrong, contact()).await.is_err());
+
+    let client = issue(CredentialKind::ClientSecret).await.expect("issued");
+    let id = client.credential.id.as_str();
+    assert!(identity.client_secret(id, &client.secret, contact()).await.is_ok());
+    assert!(identity.client_secret(token.credential.id.as_str(), &token.secret, contact()).await.is_err());
+
+    let key = issue(CredentialKind::SigningKey).await.expect("issued");
+    let id = key.credential.id.as_str();
+    let sign = |secret: &secrecy::SecretString| secret.expose_secret().as_bytes().to_vec();
+    let signed = identity.signed_request(id, key.secret.expose_secret().as_bytes(), contact(), sign).await;
+    assert_eq!(signed.expect("valid").name(), &bob);
+    assert!(identity.signed_request(id, b"other", contact(), sign).await.is_err());
+
+    for issued in [&token, &client, &key] {
+        control.revoke_credential(&alice, &issued.credential.id).await.expect("revoked");
+    }
+    assert!(identity.token(&token.secret, contact()).await.is_err());
+    assert!(identity.client_secret(client.credential.id.as_str(), &client.secret, contact()).await.is_err());
+    assert!(identity.signed_request(id, key.secret.expose_secret().as_bytes(), contact(), sign).await.is_err());
+
+    let himself = world.caller("bob").await;
+    let refused = control.issue_credential(&himself, &bob, CredentialKind::Token, "", None).await;
+    assert!(matches!(refused, Err(Refusal::Denied { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn refused_logins_are_on_record_but_cannot_fill_it() {
+    let world = World::new().await;
+    for _ in 0..200 {
+        assert!(world.engine.identity.ssh_key("bob", "ssh-ed25519 WRONG", contact()).await.is_err());
+    }
+    let events = world.store.events(0, 1000).await.expect("a record").events;
+    let refused = events.iter().filter(|e| e.deed.kind == AuditKind::LoginRefused).count();
+    assert!((1..=30).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn people_follow_their_own_sessions_events_only() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let _hers = world.open(&alice, &FakeLeg::new()).await;
+    let _his = world.open(&bob, &FakeLeg::new()).await;
+    let page = world.engine.control.events(&bob, 0, 100).await.expect("own");
+    assert!(!page.events.is_empty());
+    assert!(page.events.iter().all(|e| e.deed.facts.get("principal").is_some_and(|p| p == "bob")));
+    let all = world.engine.control.events(&alice, 0, 100).await.expect("all");
+    let numbers: Vec<u64> = all.events.iter().map(|e| e.seq).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "no gaps");
+}
+
+/// The default store with a switch that breaks it.
+struct Flaky {
+    inner: SqliteStore,
+    broken: AtomicBool,
+}
+
+impl Flaky {
+    fn up(&self) -> Result<&SqliteStore, Refusal> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Refusal::unavailable("the store", "switched off by the test"));
+        }
+        Ok(&self.inner)
+    }
+}
+
+#[async_trait]
+impl Store for Flaky {
+    async fn start_node(&self, node: &NodeId) -> Result<NodeStart, Refusal> {
+        self.up()?.start_node(node).await
+    }
+    async fn open(&self, draft: Draft) -> Result<Session, Refusal> {
+        self.up()?.open(draft).await
+    }
+    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal> {
+        self.up()?.apply(id, events).await
+    }
+    async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal> {
+        self.up()?.flush(batch).await
+    }
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, Refusal> {
+        self.up()?.session(id).await
+    }
+    async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal> {
+        self.up()?.sessions(query).await
+    }
+    async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
+        self.up()?.prune_sessions(before, limit).await
+    }
+    async fn prune_events(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
+        self.up()?.prune_events(before, limit).await
+    }
+    async fn record(&self, deed: Deed) -> Result<u64, Refusal> {
+        self.up()?.record(deed).await
+    }
+    async fn events(&self, after: u64, limit: u32) -> Result<EventPage, Refusal> {
+        self.up()?.events(after, limit).await
+    }
+    async fn wait_for_event(&self, after: u64) {
+        self.inner.wait_for_event(after).await;
+    }
+    async fn add_credential(&self, credential: Credential, by: &Actor) -> Result<Credential, Refusal> {
+        self.up()?.add_credential(credential, by).await
+    }
+    async fn credential(&self, id: &CredentialId) -> Result<Option<Credential>, Refusal> {
+        self.up()?.credential(id).await
+    }
+    async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
+        self.up()?.credentials().await
+    }
+    async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
+        self.up()?.revoke_credential(id, by).await
+    }
+    async fn now(&self) -> Result<Time, Refusal> {
+        self.up()?.now().await
+    }
+}

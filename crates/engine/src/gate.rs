@@ -182,19 +182,21 @@ impl Gate {
         let Some(target) = rules.inventory.target(live.target.name.as_str()) else {
             return Err(Refusal::not_found("target", &live.target.name));
         };
-        let ask = |action| {
-            rules.permit(&Question { principal, action, resource: Resource::Target(target), client: live.client })
+        let forbidden = |action| {
+            rules.forbid(&Question { principal, action, resource: Resource::Target(target), client: live.client })
         };
-        let (action, permitted) = match (live.logs_in, live.kind()) {
-            (false, _) => (Action::OpenTunnel, ask(Action::OpenTunnel)),
-            (true, Kind::Shell) => (Action::OpenShell, ask(Action::OpenShell)),
-            (true, Kind::Exec) => (Action::OpenExec, ask(Action::OpenExec)),
-            (true, Kind::Sftp) => (Action::OpenSftp, ask(Action::OpenSftp)),
+        let action = match (live.logs_in, live.kind()) {
+            (false, _) => Action::OpenTunnel,
+            (true, Kind::Shell) => Action::OpenShell,
+            (true, Kind::Exec) => Action::OpenExec,
+            (true, Kind::Sftp) => Action::OpenSftp,
+            // Nothing but forwards, if anything: it may stay as long as any way to connect is left.
             (true, Kind::Tunnel) => {
-                (Action::ForwardLocal, Action::ALL.iter().copied().any(|action| action.is_connect() && ask(action)))
+                let mut ways = Action::ALL.iter().copied().filter(|action| action.is_connect());
+                ways.find(|action| !forbidden(*action)).unwrap_or(Action::ForwardLocal)
             }
         };
-        if permitted {
+        if !forbidden(action) {
             Ok(())
         } else {
             Err(Refusal::Denied { action, because: format!("no policy permits it on {} any more", target.name) })

@@ -162,6 +162,10 @@ fn weight(key: &Key, decision: &Decision) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ravelin_model::policy::Action;
+    use ravelin_model::target::TargetSnapshot;
+    use ravelin_model::{Principal, PrincipalName, SessionId, TargetId, TargetName};
+    use std::collections::{BTreeSet, HashSet};
 
     fn key(n: u32) -> Key {
         Key(Box::from(n.to_le_bytes()))
@@ -186,6 +190,39 @@ mod tests {
         assert!(generations.young.len() <= 10 && generations.old.len() <= 10);
         let held: usize = generations.young.iter().map(|(k, d)| weight(k, d)).sum();
         assert_eq!(held, generations.young_bytes);
+    }
+
+    #[test]
+    fn a_session_counts_by_owner_and_target() {
+        let person = |name: &str| Principal {
+            name: PrincipalName::parse(name).expect("a valid name"),
+            groups: BTreeSet::new(),
+            ssh_keys: Vec::new(),
+        };
+        let target = |n: usize| TargetSnapshot {
+            id: TargetId::from_hex("0123456789abcdef0").expect("17 digits"),
+            name: TargetName::parse(&format!("web-{n}")).expect("a valid name"),
+            address: "192.0.2.1".to_owned(),
+            port: 22,
+            labels: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+        };
+        let asker = person("alice");
+        let keys = |asks_client: bool| -> HashSet<Key> {
+            (0..1000_u16)
+                .map(|n| {
+                    let owner = person(&format!("owner-{}", n % 10)).name;
+                    let target = target(usize::from(n / 10 % 5));
+                    let id = SessionId::new(&owner, u64::from(n));
+                    let resource = Resource::Session { id: &id, owner: &owner, target: &target };
+                    let client = IpAddr::from([192, 0, 2, u8::from(n >= 500)]);
+                    let action = Action::ReadSession;
+                    Key::of(&Question { principal: &asker, action, resource, client }, asks_client)
+                })
+                .collect()
+        };
+        assert_eq!(keys(false).len(), 50);
+        assert_eq!(keys(true).len(), 100, "from two addresses, where policies ask for them");
     }
 
     #[test]

@@ -135,6 +135,12 @@ fn every_default_policy_has_a_name_and_a_sentence() {
 }
 
 #[test]
+fn the_default_policies_do_not_ask_for_the_client_address() {
+    // Not even in a comment: the word alone makes every answer be kept per address.
+    assert!(!CedarPolicy::default_text().contains("context"));
+}
+
+#[test]
 fn without_policies_everything_is_denied() {
     let policy = load("");
     for action in Action::ALL.iter().copied() {

@@ -83,7 +83,8 @@ impl Control {
         Self { store, directory, registry, master, probe: Arc::new(Probe::new()) }
     }
 
-    /// One page of the sessions that the caller may list: everybody's, or else their own.
+    /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
+    /// from them. A page may hold fewer than the limit and still have a `next`.
     ///
     /// # Errors
     /// [`Refusal::Denied`] when they may list none; what the store refuses.
@@ -92,6 +93,8 @@ impl Control {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let mut page = self.store.sessions(&query).await?;
+        // A policy may hide single sessions from somebody who may list: such a page is shorter, and its cursor goes on.
+        page.items.retain(|session| self.may(caller, Action::ReadSession, Resource::of(session)));
         for session in &mut page.items {
             self.freshen(session);
         }

@@ -170,6 +170,23 @@ async fn others_sessions_are_not_found_and_never_ended() {
 }
 
 #[tokio::test]
+async fn a_list_shows_only_what_its_reader_may_read() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let _hers = world.open(&alice, &FakeLeg::new()).await;
+    let _his = world.open(&bob, &FakeLeg::new()).await;
+    let mut hiding = small_rules();
+    hiding.policy = Arc::new(PolicyFn(|question: &Question<'_>| match question.resource {
+        Resource::Session { owner, .. } => Some(owner.as_str() == "bob"),
+        Resource::Target(_) | Resource::Scope(_) | Resource::Bastion => Some(true),
+    }));
+    world.engine.reload(hiding).await.expect("reloaded");
+    let page = world.engine.control.list(&alice, SessionQuery::first(SessionFilter::live(), 10)).await.expect("listed");
+    let owners: Vec<&str> = page.items.iter().map(|s| s.draft.principal.as_str()).collect();
+    assert_eq!(owners, ["bob"]);
+}
+
+#[tokio::test]
 async fn a_dropped_admission_ends_its_session_with_a_cause() {
     let world = World::new().await;
     let bob = world.caller("bob").await;

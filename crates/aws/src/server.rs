@@ -1,0 +1,259 @@
+//! One request on its way: proof, dispatch, answer. The only file of this edge that knows HTTP.
+//!
+//! Order, as AWS has it: signature (its form, clock and scope before the body is read; then the signature itself),
+//! operation, body, members, permission. Whoever cannot prove who they are learns nothing else.
+
+use crate::api::{Call, describe_sessions, get_connection_status, terminate_session};
+use crate::proto::sigv4::{self, Claim, Terms};
+use crate::refusal::{About, Fault, Spoken};
+use crate::{Config, OPERATIONS};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderName, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use ravelin_engine::identity::SignatureRefusal;
+use ravelin_engine::{Caller, Contact, Control, Identity, Pager};
+use ravelin_model::Refusal;
+use ravelin_model::principal::AuthMethod;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Largest body that is read, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for a body.
+pub const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest user agent that a session or a record keeps, in characters.
+const SOFTWARE_CHARS_MAX: usize = 256;
+const SERVICE: &str = "ssm";
+const TARGET_PREFIX: &str = "AmazonSSM.";
+const CONTENT: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// The whole edge as a service. It answers every path and method in this dialect, so it is to be called with the
+/// requests that are its own (those with an `X-Amz-Target` header or a signature), not merged with other routes.
+///
+/// Each request must carry `ConnectInfo<SocketAddr>` of its peer as an extension.
+pub fn router(control: Control, identity: Identity, pager: Pager, config: Config) -> Router {
+    let server = Arc::new(Server { control, identity, pager, config });
+    Router::new().route("/", any(answer)).fallback(answer).with_state(server)
+}
+
+struct Server {
+    control: Control,
+    identity: Identity,
+    pager: Pager,
+    config: Config,
+}
+
+async fn answer(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    let id = Uuid::new_v4();
+    match server.serve(request).await {
+        Ok(json) => respond(id, StatusCode::OK, json),
+        Err(fault) => {
+            let spoken = fault.speak();
+            note(id, &fault, &spoken);
+            refuse(id, spoken)
+        }
+    }
+}
+
+impl Server {
+    async fn serve(&self, request: Request<Body>) -> Result<Bytes, Fault> {
+        let (parts, body) = request.into_parts();
+        let claim = self.claim(&parts).await?;
+        let body = tokio::time::timeout(BODY_WAIT_MAX, read(&parts, body)).await.map_err(|_elapsed| Fault::Slow)??;
+        let caller = self.prove(&parts, &claim, &body).await?;
+        let operation = operation(&parts).ok_or(Fault::UnknownOperation)?;
+        let call = Call {
+            operation: operation.name(),
+            caller: &caller,
+            region: claim.region(),
+            body: &body,
+            config: &self.config,
+        };
+        match operation {
+            Operation::DescribeSessions => json(&describe_sessions::answer(&self.control, &self.pager, &call).await?),
+            Operation::TerminateSession => json(&terminate_session::answer(&self.control, &call).await?),
+            Operation::GetConnectionStatus => json(&get_connection_status::answer(&self.control, &call).await?),
+        }
+    }
+
+    /// What the request claims, if the claim may stand.
+    async fn claim(&self, parts: &Parts) -> Result<Claim, Fault> {
+        let claim = Claim::read(&signed_request(parts, &headers(parts))).map_err(Fault::Signature)?;
+        let now = self.control.now().await.map_err(refused)?;
+        let terms = Terms { service: SERVICE, regions: self.config.regions.as_deref(), skew_max: self.config.skew_max };
+        let fault = match claim.check(now, &terms) {
+            Ok(()) if claim.has_token() => Fault::SessionToken,
+            Ok(()) => return Ok(claim),
+            Err(fault) => Fault::Signature(fault),
+        };
+        self.identity.refuse(&contact(parts)?, AuthMethod::SignedRequest, claim.key_id()).await;
+        Err(fault)
+    }
+
+    async fn prove(&self, parts: &Parts, claim: &Claim, body: &[u8]) -> Result<Caller, Fault> {
+        let digest = sigv4::body_sha256(body);
+        let contact = contact(parts)?;
+        if let Err(fault) = claim.check_body(&digest) {
+            self.identity.refuse(&contact, AuthMethod::SignedRequest, claim.key_id()).await;
+            return Err(Fault::Signature(fault));
+        }
+        let expected = |secret: &secrecy::SecretString| claim.signature(secret.expose_secret(), &digest).into_bytes();
+        let proof = self.identity.signed_request(claim.key_id(), claim.presented().as_bytes(), contact, expected).await;
+        proof.map_err(|refusal| match refusal {
+            SignatureRefusal::UnknownKey => Fault::UnknownKey,
+            SignatureRefusal::WrongSignature => {
+                let canonical = String::from_utf8_lossy(claim.canonical_head());
+                tracing::debug!(key = claim.key_id(), %canonical, body = digest, "a signature does not match");
+                Fault::WrongSignature
+            }
+            SignatureRefusal::Other(refusal) => refused(refusal),
+        })
+    }
+}
+
+/// What is offered. The same list, with the actions that it asks for, is [`OPERATIONS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    DescribeSessions,
+    TerminateSession,
+    GetConnectionStatus,
+}
+
+impl Operation {
+    const ALL: [Operation; 3] =
+        [Operation::DescribeSessions, Operation::TerminateSession, Operation::GetConnectionStatus];
+
+    fn name(self) -> &'static str {
+        let (name, _action) = match self {
+            Operation::DescribeSessions => OPERATIONS[0],
+            Operation::TerminateSession => OPERATIONS[1],
+            Operation::GetConnectionStatus => OPERATIONS[2],
+        };
+        name
+    }
+}
+
+fn operation(parts: &Parts) -> Option<Operation> {
+    let mut targets = parts.headers.get_all("x-amz-target").iter();
+    let (Some(target), None) = (targets.next(), targets.next()) else { return None };
+    let name = target.to_str().ok()?.strip_prefix(TARGET_PREFIX)?;
+    let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name)?;
+    (parts.method == Method::POST && parts.uri.path() == "/").then_some(operation)
+}
+
+fn contact(parts: &Parts) -> Result<Contact, Fault> {
+    let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
+        return Err(refused(Refusal::internal("a request arrived without the address of its peer")));
+    };
+    let software = parts.headers.get(http::header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let software = String::from_utf8_lossy(software);
+    let software = software.chars().filter(|c| !c.is_control()).take(SOFTWARE_CHARS_MAX).collect();
+    Ok(Contact { address: *address, software })
+}
+
+/// All headers; over HTTP/2 the authority stands for the missing `host`.
+fn headers(parts: &Parts) -> Vec<(&str, &[u8])> {
+    let sent = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let authority = parts.uri.authority().filter(|_| !parts.headers.contains_key(http::header::HOST));
+    sent.chain(authority.map(|authority| ("host", authority.as_str().as_bytes()))).collect()
+}
+
+fn signed_request<'a>(parts: &'a Parts, headers: &'a [(&'a str, &'a [u8])]) -> sigv4::Request<'a> {
+    sigv4::Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or(""),
+        headers,
+    }
+}
+
+/// The whole body, unless it is or says that it is too large.
+async fn read(parts: &Parts, mut body: Body) -> Result<Bytes, Fault> {
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(Fault::TooLarge);
+    }
+    let mut whole = BytesMut::with_capacity(announced.unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        // The client went away or broke the framing; nobody will read the answer.
+        let Ok(frame) = frame else { return Err(Fault::Slow) };
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > BODY_BYTES_MAX {
+                return Err(Fault::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+/// A refusal that concerns no operation yet.
+fn refused(refusal: Refusal) -> Fault {
+    Fault::Refused { refusal, about: About::default() }
+}
+
+fn json(answer: &impl Serialize) -> Result<Bytes, Fault> {
+    serde_json::to_vec(answer).map(Bytes::from).map_err(|error| refused(Refusal::internal(error)))
+}
+
+fn respond(id: Uuid, status: StatusCode, json: Bytes) -> Response {
+    let length = json.len();
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, CONTENT);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    // A UUID is ASCII.
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn refuse(id: Uuid, spoken: Spoken) -> Response {
+    let mut body = Map::from_iter([("__type".to_owned(), Value::from(spoken.code))]);
+    body.extend(spoken.text.map(|text| (spoken.member.to_owned(), Value::from(text))));
+    let mut response = respond(id, spoken.status, Bytes::from(Value::Object(body).to_string()));
+    response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(spoken.code));
+    if let Some(wait) = spoken.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+/// Our own faults are worth a line; a client's mistakes are its own.
+fn note(id: Uuid, fault: &Fault, spoken: &Spoken) {
+    match fault {
+        Fault::Refused { refusal, about } if refusal.detail().is_some() => {
+            let detail = refusal.detail().map(ravelin_model::Detail::for_log);
+            tracing::error!(request = %id, operation = about.operation, detail, "{refusal}");
+        }
+        _ => tracing::debug!(request = %id, code = spoken.code, text = spoken.text, "refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_offered_operation_is_dispatched() {
+        let names: Vec<&str> = Operation::ALL.into_iter().map(Operation::name).collect();
+        let offered: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, offered);
+    }
+}

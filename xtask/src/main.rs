@@ -78,7 +78,7 @@ fn check() -> Result<()> {
 
 fn licences() -> Result<()> {
     let Some(mut deny) = tools::cargo_deny()? else { return Ok(()) };
-    deny.args(["--workspace", "--offline", "check", "licenses", "bans", "sources"]).current_dir(root());
+    deny.args(["--workspace", "check", "licenses", "bans", "sources"]).current_dir(root());
     step("licences, bans and sources", deny)
 }
 

@@ -1,0 +1,33 @@
+//! `DELETE /credentials/{id}`: what it proved is refused from now on; the record keeps it.
+
+use crate::refusal::Fault;
+use crate::request::{Params, Segment};
+use crate::{map, wire};
+use axum::extract::State;
+use axum::{Extension, Json};
+use ravelin_engine::{Caller, Control};
+use ravelin_model::{CredentialId, Refusal};
+
+/// Revoke a credential
+///
+/// Revoking again changes nothing. Event streams that were opened with it end within 15 seconds.
+#[utoipa::path(
+    delete,
+    path = "/credentials/{id}",
+    tag = "credentials",
+    params(("id" = String, Path, description = "The public id.")),
+    responses(
+        (status = 200, body = wire::Credential),
+        (status = "default", body = wire::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn revoke_credential(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment,
+    params: Params,
+) -> Result<Json<wire::Credential>, Fault> {
+    params.none()?;
+    let id = CredentialId::parse(&id).map_err(|invalid| Refusal::invalid("id", invalid.because))?;
+    Ok(Json(map::credential(&control.revoke_credential(&caller, &id).await?)))
+}

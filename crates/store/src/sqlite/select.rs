@@ -39,13 +39,10 @@ pub(super) fn sessions(connection: &Connection, query: &SessionQuery) -> Result<
         return Err(Refusal::invalid("limit", because));
     }
     let limit = query.limit as usize;
-    let mut items = Vec::with_capacity(limit.min(64));
     let mut keys = page_keys(connection, query).map_err(from_sqlite)?;
     let has_more = keys.len() > limit;
     keys.truncate(limit);
-    for key in keys {
-        items.push(session_at(connection, key)?);
-    }
+    let items = sessions_at(connection, &keys)?;
     let next = match items.last() {
         Some(last) if has_more => Some(Cursor { created: last.created, id: last.id().clone() }),
         Some(_) | None => None,
@@ -53,13 +50,19 @@ pub(super) fn sessions(connection: &Connection, query: &SessionQuery) -> Result<
     Ok(Page { items, next })
 }
 
-fn session_at(connection: &Connection, created: i64) -> Result<Session, Refusal> {
+fn sessions_at(connection: &Connection, keys: &[i64]) -> Result<Vec<Session>, Refusal> {
     let sql = format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE created = ?1");
     let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
-    let mut rows = statement.query([created]).map_err(from_sqlite)?;
-    // INVARIANT: a page is read in one snapshot, so a key found there leads to a row.
-    let row = rows.next().map_err(from_sqlite)?;
-    row.map(row::session).unwrap_or_else(|| Err(Refusal::internal(format!("an index names no row: {created}"))))
+    let mut sessions = Vec::with_capacity(keys.len());
+    for key in keys {
+        let mut rows = statement.query([key]).map_err(from_sqlite)?;
+        match rows.next().map_err(from_sqlite)? {
+            Some(row) => sessions.push(row::session(row)?),
+            // INVARIANT: a page is read in one snapshot, so a key found there leads to a row.
+            None => return Err(Refusal::internal(format!("an index of the sessions names no row: {key}"))),
+        }
+    }
+    Ok(sessions)
 }
 
 /// The keys of the page, in order, and one more when more sessions follow.
@@ -116,7 +119,7 @@ struct Between {
     last: i64,
 }
 
-/// The keys that the creation times and the cursor leave; `None` when they leave none.
+/// The keys that the times and the cursor leave; `None` when they leave none.
 fn bounds(connection: &Connection, query: &SessionQuery) -> rusqlite::Result<Option<Between>> {
     let mut first = query.filter.created_from.map_or(i64::MIN, Time::as_micros);
     let mut last = match query.filter.created_before.map(Time::as_micros) {
@@ -124,6 +127,13 @@ fn bounds(connection: &Connection, query: &SessionQuery) -> rusqlite::Result<Opt
         Some(i64::MIN) => return Ok(None),
         Some(before) => before - 1,
     };
+    // No session ends before it was created, nor lasts longer than the longest one did.
+    if let Some(before) = query.filter.ended_before {
+        last = last.min(before.as_micros());
+    }
+    if let Some(from) = query.filter.ended_from {
+        first = first.max(from.as_micros().saturating_sub(longest(connection)?));
+    }
     if let Some(Cursor { created, id }) = &query.after {
         let created = created.as_micros();
         let at_place: Option<String> = connection
@@ -144,6 +154,14 @@ fn bounds(connection: &Connection, query: &SessionQuery) -> rusqlite::Result<Opt
         }
     }
     Ok((first <= last).then_some(Between { first, last }))
+}
+
+/// No session in the table lasted longer than this many microseconds.
+fn longest(connection: &Connection) -> rusqlite::Result<i64> {
+    let class: Option<u32> = connection
+        .prepare_cached("SELECT max(span) FROM sessions INDEXED BY sessions_span WHERE span IS NOT NULL")?
+        .query_row([], |row| row.get(0))?;
+    Ok(class.map_or(0, span_bound))
 }
 
 /// Every target that ever bore the name, by id.

@@ -1,0 +1,98 @@
+//! The operations: one file each, named as the service names them, and the list that says what each asks of the policy.
+
+pub(crate) mod bastion_hosts;
+pub(crate) mod cloud_metadata;
+pub(crate) mod disconnect_active_sessions;
+pub(crate) mod discovery;
+pub(crate) mod get_active_sessions;
+pub(crate) mod resource_groups;
+pub(crate) mod subscriptions;
+pub(crate) mod token;
+
+use crate::proto::api_version::Family;
+use crate::proto::path::{ArmPath, HostAction, Resource};
+use crate::refusal::Fault;
+use http::Method;
+use ravelin_model::policy::Action;
+
+macro_rules! operations {
+    ($($variant:ident = $name:literal, $permission:literal, $action:ident;)+) => {
+        /// An operation of Azure Resource Manager that is offered here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Operation { $($variant,)+ }
+
+        impl Operation {
+            /// The specification's `operationId`.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Operation::$variant => $name,)+ }
+            }
+
+            /// The permission in the service's words.
+            pub(crate) fn permission(self) -> &'static str {
+                match self { $(Operation::$variant => $permission,)+ }
+            }
+        }
+
+        /// Every operation under `/subscriptions` with what it asks of the policy. The token endpoint, its discovery
+        /// documents and the cloud's metadata are open: they are how a caller comes by a proof.
+        pub const OPERATIONS: &[(&str, Action)] = &[$(($name, Action::$action),)+];
+    };
+}
+
+operations!(
+    GetActiveSessions = "GetActiveSessions", "Microsoft.Network/bastionHosts/getActiveSessions/action", ListSessions;
+    DisconnectActiveSessions = "DisconnectActiveSessions",
+        "Microsoft.Network/bastionHosts/disconnectActiveSessions/action", TerminateSession;
+    HostsGet = "BastionHosts_Get", "Microsoft.Network/bastionHosts/read", ReadBastion;
+    HostsList = "BastionHosts_List", "Microsoft.Network/bastionHosts/read", ReadBastion;
+    HostsListByGroup = "BastionHosts_ListByResourceGroup", "Microsoft.Network/bastionHosts/read", ReadBastion;
+    SubscriptionsList = "Subscriptions_List", "Microsoft.Resources/subscriptions/read", ReadBastion;
+    SubscriptionsGet = "Subscriptions_Get", "Microsoft.Resources/subscriptions/read", ReadBastion;
+    GroupsList = "ResourceGroups_List", "Microsoft.Resources/subscriptions/resourceGroups/read", ReadBastion;
+    GroupsGet = "ResourceGroups_Get", "Microsoft.Resources/subscriptions/resourceGroups/read", ReadBastion;
+);
+
+/// Whose api-versions hold for a path, and the type's name in the message about a wrong one.
+pub(crate) fn family(resource: &Resource) -> (Family, &'static str) {
+    match resource {
+        Resource::Hosts | Resource::Host { .. } | Resource::HostAction { .. } => (Family::Network, "bastionHosts"),
+        Resource::Subscriptions | Resource::Subscription => (Family::Resources, "subscriptions"),
+        Resource::Groups | Resource::Group => (Family::Resources, "resourceGroups"),
+        Resource::Foreign { .. } | Resource::Nothing => (Family::Resources, "resources"),
+    }
+}
+
+/// The operation that a method and a path name. A further page of a list is fetched with `GET` even where the first one
+/// is a `POST`.
+pub(crate) fn resolve(path: &ArmPath, method: &Method, is_next_page: bool) -> Result<Operation, Fault> {
+    let (operation, allowed) = match &path.resource {
+        Resource::Subscriptions => (Operation::SubscriptionsList, "GET"),
+        Resource::Subscription => (Operation::SubscriptionsGet, "GET"),
+        Resource::Groups => (Operation::GroupsList, "GET"),
+        Resource::Group => (Operation::GroupsGet, "GET"),
+        Resource::Hosts if path.group.is_some() => (Operation::HostsListByGroup, "GET"),
+        Resource::Hosts => (Operation::HostsList, "GET"),
+        Resource::Host { .. } => (Operation::HostsGet, "GET"),
+        Resource::HostAction { action: HostAction::GetActiveSessions, .. } if is_next_page => {
+            (Operation::GetActiveSessions, "GET, POST")
+        }
+        Resource::HostAction { action: HostAction::GetActiveSessions, .. } => (Operation::GetActiveSessions, "POST"),
+        Resource::HostAction { action: HostAction::DisconnectActiveSessions, .. } => {
+            (Operation::DisconnectActiveSessions, "POST")
+        }
+        Resource::HostAction { action: HostAction::Other(word), .. } => {
+            let kind = format!("bastionHosts/{word}");
+            return Err(Fault::TypeUnknown { namespace: "Microsoft.Network".to_owned(), kind });
+        }
+        Resource::Foreign { namespace, kind } if namespace.eq_ignore_ascii_case("Microsoft.Network") => {
+            return Err(Fault::TypeUnknown { namespace: namespace.clone(), kind: kind.clone() });
+        }
+        Resource::Foreign { namespace, .. } => return Err(Fault::NamespaceUnknown(namespace.clone())),
+        Resource::Nothing => return Err(Fault::PathUnknown),
+    };
+    if allowed.split(", ").any(|allowed| allowed == method.as_str()) {
+        Ok(operation)
+    } else {
+        Err(Fault::Method { allowed })
+    }
+}

@@ -1,0 +1,5 @@
+//! Shapes spelled exactly as the service spells them. No methods: [`crate::map`] fills them in.
+
+pub(crate) mod arm;
+pub(crate) mod login;
+pub(crate) mod metadata;

@@ -70,3 +70,21 @@ impl Drop for Lent<'_> {
 fn lock(idle: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_read_and_no_connection() {
+        let readers = Readers::new(vec![Connection::open_in_memory().expect("SQLite opens in memory")]);
+        for _ in 0..3 {
+            let died = readers.read::<(), _>(|_| panic!("on purpose")).await;
+            assert!(matches!(died, Err(Refusal::Internal { .. })), "{died:?}");
+        }
+        let one = readers.read(|connection| {
+            connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)).map_err(super::super::refusal::from_sqlite)
+        });
+        assert_eq!(one.await, Ok(1));
+    }
+}

@@ -84,19 +84,7 @@ fn page_keys(connection: &Connection, query: &SessionQuery) -> rusqlite::Result<
     let wanted = query.limit as usize + 1;
     let mut keys = Vec::with_capacity(wanted);
     for streams in path.streams.chunks(STREAMS_PER_STATEMENT_MAX) {
-        let mut sql = Sql::default();
-        for (i, stream) in streams.iter().enumerate() {
-            if i > 0 {
-                // Not UNION ALL: an id may begin as asked for and so may its hex part.
-                sql.text.push_str(" UNION ");
-            }
-            sql.select(stream, between, &open);
-        }
-        sql.text.push_str(match query.order {
-            Order::NewestFirst => " ORDER BY key DESC LIMIT ?",
-            Order::OldestFirst => " ORDER BY key ASC LIMIT ?",
-        });
-        sql.values.push(Value::from(i64::from(query.limit) + 1));
+        let sql = merged(streams, between, &open, query);
         let mut statement = connection.prepare_cached(&sql.text)?;
         let found = statement.query_map(params_from_iter(sql.values), |row| row.get::<_, i64>(0))?;
         for key in found {
@@ -110,6 +98,24 @@ fn page_keys(connection: &Connection, query: &SessionQuery) -> rusqlite::Result<
     keys.dedup();
     keys.truncate(wanted);
     Ok(keys)
+}
+
+/// The statement that reads the first keys of all these streams together.
+fn merged(streams: &[Stream], between: Between, conditions: &[&Condition], query: &SessionQuery) -> Sql {
+    let mut sql = Sql::default();
+    for (i, stream) in streams.iter().enumerate() {
+        if i > 0 {
+            // Not UNION ALL: an id may begin as asked for and so may its hex part.
+            sql.text.push_str(" UNION ");
+        }
+        sql.select(stream, between, conditions);
+    }
+    sql.text.push_str(match query.order {
+        Order::NewestFirst => " ORDER BY key DESC LIMIT ?",
+        Order::OldestFirst => " ORDER BY key ASC LIMIT ?",
+    });
+    sql.values.push(Value::from(i64::from(query.limit) + 1));
+    sql
 }
 
 /// Keys from the first to the last of these, both included.
@@ -541,5 +547,79 @@ impl Sql {
             self.text.push_str(condition.text);
             self.values.extend(condition.values.iter().cloned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SqliteConfig;
+    use super::super::file::{self, Durability};
+    use super::*;
+    use ravelin_model::session::{EndReason, Kind, State};
+    use ravelin_model::target::Protocol;
+    use ravelin_model::{Login, NodeId};
+
+    /// SQLite's own words on how it would run a statement.
+    fn plan(connection: &Connection, sql: &Sql) -> Vec<String> {
+        connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text))
+            .and_then(|mut statement| {
+                statement.query_map(params_from_iter(sql.values.clone()), |row| row.get("detail"))?.collect()
+            })
+            .expect("the statement is valid")
+    }
+
+    #[test]
+    fn no_path_sorts_or_reads_a_row_in_vain() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = SqliteConfig::new(directory.path().join("store.db"));
+        let connection = file::open(&config, Durability::None).expect("a new store opens").writing;
+        let any = SessionFilter::default;
+        let name = |text| PrincipalName::parse(text).expect("a valid name");
+        let pair = Some(("k".to_owned(), "v".to_owned()));
+        let single_fields = [
+            SessionFilter { states: [State::Failed, State::Connected].into(), ..any() },
+            SessionFilter { principals: [name("a"), name("b"), name("c")].into(), ..any() },
+            SessionFilter { target: Some("t".to_owned()), ..any() },
+            SessionFilter { ids: [SessionId::new(&name("a"), 1)].into(), ..any() },
+            SessionFilter { kind: Some(Kind::Exec), ..any() },
+            SessionFilter { protocol: Some(Protocol::Rdp), ..any() },
+            SessionFilter { login: Some(Login::parse("root").expect("a valid login")), ..any() },
+            SessionFilter { client: Some([192, 0, 2, 1].into()), ..any() },
+            SessionFilter { node: Some(NodeId::new(1)), ..any() },
+            SessionFilter { end_reasons: EndReason::ALL.iter().copied().collect(), ..any() },
+            SessionFilter { actor: Some("system".to_owned()), ..any() },
+            SessionFilter { label: pair.clone(), ..any() },
+            SessionFilter { tag: pair, ..any() },
+            SessionFilter { ended_from: Some(Time::EPOCH), ended_before: Some(Time::MAX), ..any() },
+        ];
+        let between = Between { first: 0, last: 1 };
+        let target_ids = ["tgt-1".to_owned(), "tgt-2".to_owned()];
+        let kind = Condition { field: Field::Kind, text: "s.kind = ?", values: vec!["exec".to_owned().into()] };
+        for filter in single_fields {
+            let ids = filter.target.is_some().then_some(target_ids.as_slice());
+            let mut paths = paths(&connection, &filter, ids).expect("the store answers");
+            let path = paths.pop().expect("each of these fields has a path");
+            assert!(paths.is_empty() && path.answers.is_some());
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let query = SessionQuery { order, ..SessionQuery::first(filter.clone(), 50) };
+                for detail in plan(&connection, &merged(&path.streams, between, &[], &query)) {
+                    let is_bounded = !detail.contains("TEMP B-TREE") && !detail.starts_with("SCAN");
+                    assert!(is_bounded, "{filter:?}: {detail}");
+                    let reads = detail.starts_with("SEARCH");
+                    assert!(
+                        !reads || detail.contains("COVERING") || detail.contains("PRIMARY KEY"),
+                        "{filter:?}: {detail}"
+                    );
+                }
+                for detail in plan(&connection, &merged(&path.streams, between, &[&kind], &query)) {
+                    assert!(!detail.contains("TEMP B-TREE"), "{filter:?} and a kind: {detail}");
+                }
+            }
+        }
+        let whole = Path::whole_table();
+        let query = SessionQuery::first(any(), 50);
+        let details = plan(&connection, &merged(&whole.streams, between, &[&kind], &query));
+        assert!(details.iter().all(|detail| detail.contains("INTEGER PRIMARY KEY")), "{details:?}");
     }
 }

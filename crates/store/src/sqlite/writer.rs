@@ -206,3 +206,156 @@ fn refused(command: Command) -> Answer {
 fn run_cached(tx: &Transaction<'_>, sql: &str) -> rusqlite::Result<()> {
     tx.prepare_cached(sql)?.execute([]).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::{self, Durability};
+    use super::super::{SqliteConfig, row};
+    use super::*;
+    use ravelin_model::audit::{AuditKind, Deed};
+    use ravelin_model::session::Actor;
+    use std::collections::BTreeMap;
+    use std::pin::Pin;
+    use std::sync::mpsc::{SyncSender, sync_channel};
+    use std::task::{Context, Waker};
+
+    struct Bench {
+        writer: Writer,
+        outside: Connection,
+        newest: watch::Receiver<u64>,
+        _directory: tempfile::TempDir,
+    }
+
+    fn bench() -> Bench {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = SqliteConfig { path: directory.path().join("store.db"), readers: 1 };
+        let mut opened = file::open(&config, Durability::None).expect("a new store opens");
+        let (sender, newest) = watch::channel(0);
+        let clock = Arc::new(Clock::after(opened.latest));
+        let writer = Writer::start(opened.writing, clock, sender).expect("a thread starts");
+        let outside = opened.reading.pop().expect("one reader was asked for");
+        Bench { writer, outside, newest, _directory: directory }
+    }
+
+    fn record(write: &Write<'_>) -> Result<u64, Refusal> {
+        let facts = BTreeMap::new();
+        let deed = Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts };
+        row::insert_event(write.tx, &deed, write.clock.now()).map_err(from_sqlite)
+    }
+
+    fn count(connection: &Connection) -> i64 {
+        connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("the store answers")
+    }
+
+    /// Keeps the thread busy with a write of its own; what is written meanwhile waits for `Held::let_go`.
+    struct Held<'a> {
+        write: Pin<Box<dyn Future<Output = Result<u64, Refusal>> + 'a>>,
+        go: SyncSender<()>,
+    }
+
+    fn hold(writer: &Writer) -> Held<'_> {
+        let (go, wait) = sync_channel(1);
+        let (running, is_running) = sync_channel(1);
+        let mut write = Box::pin(writer.write(move |write| {
+            running.send(()).expect("the test waits for it");
+            wait.recv().expect("the test says when");
+            record(write)
+        }));
+        queue(&mut write);
+        is_running.recv().expect("the command runs");
+        Held { write, go }
+    }
+
+    impl Held<'_> {
+        async fn let_go(self) -> Result<u64, Refusal> {
+            self.go.send(()).expect("the command waits");
+            self.write.await
+        }
+    }
+
+    /// Polled once, a write stands in the queue.
+    fn queue<T>(write: &mut Pin<Box<impl Future<Output = T>>>) {
+        assert!(write.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+
+    #[tokio::test]
+    async fn what_waits_together_is_committed_together() {
+        let bench = bench();
+        let held = hold(&bench.writer);
+        let mut waiting: Vec<_> = (0..50).map(|_| Box::pin(bench.writer.write(record))).collect();
+        let outside = bench.outside;
+        let mut last = Box::pin(bench.writer.write(move |write| Ok((count(write.tx), count(&outside)))));
+        waiting.iter_mut().for_each(queue);
+        queue(&mut last);
+        assert_eq!(held.let_go().await, Ok(1));
+        assert_eq!(last.await, Ok((51, 1)), "inside all are written, outside only the first transaction is seen");
+        for (i, write) in waiting.into_iter().enumerate() {
+            assert_eq!(write.await, Ok(i as u64 + 2));
+        }
+        assert_eq!(*bench.newest.borrow(), 51);
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_undoes_only_its_own_work() {
+        let bench = bench();
+        let held = hold(&bench.writer);
+        let mut refused = Box::pin(bench.writer.write(|write| {
+            record(write)?;
+            Err::<(), _>(Refusal::not_found("session", "x"))
+        }));
+        let mut panicked = Box::pin(bench.writer.write(|write| -> Result<(), Refusal> {
+            record(write)?;
+            panic!("on purpose")
+        }));
+        let mut broken = Box::pin(bench.writer.write(|write| {
+            record(write)?;
+            write.tx.execute_batch("INSERT INTO nowhere VALUES (1)").map_err(from_sqlite)
+        }));
+        let mut good = Box::pin(bench.writer.write(record));
+        queue(&mut refused);
+        queue(&mut panicked);
+        queue(&mut broken);
+        queue(&mut good);
+        assert_eq!(held.let_go().await, Ok(1));
+        assert_eq!(refused.await, Err(Refusal::not_found("session", "x")));
+        let refusal = panicked.await.expect_err("a panic is no success");
+        assert!(refusal.detail().is_some_and(|detail| detail.for_log().contains("on purpose")), "{refusal:?}");
+        assert!(matches!(broken.await, Err(Refusal::Internal { .. })));
+        assert_eq!(good.await, Ok(2), "no number is lost");
+        assert_eq!(count(&bench.outside), 2);
+    }
+
+    #[tokio::test]
+    async fn a_lost_transaction_is_told_to_all_who_shared_it() {
+        let bench = bench();
+        let held = hold(&bench.writer);
+        let mut before = Box::pin(bench.writer.write(record));
+        // As SQLite does when the disk is full.
+        let mut ends = Box::pin(bench.writer.write(|write| write.tx.execute_batch("ROLLBACK").map_err(from_sqlite)));
+        let mut after = Box::pin(bench.writer.write(record));
+        queue(&mut before);
+        queue(&mut ends);
+        queue(&mut after);
+        assert_eq!(held.let_go().await, Ok(1));
+        for lost in [before.await.map(|_| ()), ends.await, after.await.map(|_| ())] {
+            assert!(matches!(lost, Err(Refusal::Unavailable { .. })), "{lost:?}");
+        }
+        assert_eq!(count(&bench.outside), 1);
+        assert_eq!(bench.writer.write(record).await, Ok(2), "the thread goes on");
+    }
+
+    #[tokio::test]
+    async fn dropping_finishes_what_is_queued() {
+        let bench = bench();
+        let held = hold(&bench.writer);
+        for _ in 0..10 {
+            // The caller goes away at once; the write was accepted.
+            queue(&mut Box::pin(bench.writer.write(record)));
+        }
+        let Held { write, go } = held;
+        drop(write);
+        go.send(()).expect("the command waits");
+        drop(bench.writer);
+        assert_eq!(count(&bench.outside), 11);
+    }
+}

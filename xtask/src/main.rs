@@ -103,7 +103,8 @@ fn bench(args: &[&str]) -> Result<()> {
     step("benchmark", command)
 }
 
-/// Fuzzing needs a nightly-only instrumentation flag; the stable compiler takes it when told that this is meant.
+/// Coverage-guided fuzzing on the stable compiler: the instrumentation is an LLVM pass, and naming the target keeps it
+/// out of build scripts.
 fn fuzz(args: &[&str]) -> Result<()> {
     let seconds = args.get(1).copied().unwrap_or("10");
     seconds.parse::<u32>().with_context(|| format!("seconds to fuzz: {seconds:?} is not a number"))?;
@@ -115,8 +116,10 @@ fn fuzz(args: &[&str]) -> Result<()> {
             vec![known.with_context(|| format!("no fuzz target {name:?}; there are: {}", all.join(", ")))?]
         }
     };
-    let mut build = cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
-    build.env("RUSTC_BOOTSTRAP", "1").env(
+    tools::cxx()?;
+    let triple = host_triple()?;
+    let mut build = cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", &triple]);
+    build.env(
         "RUSTFLAGS",
         "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
          -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -131,7 +134,7 @@ fn fuzz(args: &[&str]) -> Result<()> {
         // New inputs go to a scratch folder, so that a run in CI leaves the committed corpus as it is.
         let scratch = root().join("fuzz/target/found").join(target);
         std::fs::create_dir_all(&scratch)?;
-        let mut run = Command::new(root().join("fuzz/target/release").join(target));
+        let mut run = Command::new(root().join("fuzz/target").join(&triple).join("release").join(target));
         run.arg(&scratch)
             .arg(&corpus)
             .arg(format!("-max_total_time={seconds}"))
@@ -143,6 +146,13 @@ fn fuzz(args: &[&str]) -> Result<()> {
         step(&format!("fuzz {target} for {seconds} s"), run)?;
     }
     Ok(())
+}
+
+fn host_triple() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(line.context("rustc -vV names no host")?.to_owned())
 }
 
 fn fuzz_targets() -> Result<Vec<String>> {

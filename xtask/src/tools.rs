@@ -96,6 +96,11 @@ pub(crate) fn cargo_deny() -> Result<Option<Command>> {
     Ok(Some(Command::new(ours)))
 }
 
+/// A C++ compiler, which the fuzzing engine is built with.
+pub(crate) fn cxx() -> Result<()> {
+    if find("c++").is_none() { install_packages(&["g++"]) } else { Ok(()) }
+}
+
 fn missing_packages() -> Vec<&'static str> {
     let mut missing: Vec<&str> =
         SYSTEM.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();

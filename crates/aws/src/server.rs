@@ -23,7 +23,7 @@ use ravelin_model::Refusal;
 use ravelin_model::principal::AuthMethod;
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,9 +225,11 @@ fn respond(id: Uuid, status: StatusCode, json: Bytes) -> Response {
 }
 
 fn refuse(id: Uuid, spoken: Spoken) -> Response {
-    let mut body = Map::from_iter([("__type".to_owned(), Value::from(spoken.code))]);
-    body.extend(spoken.text.map(|text| (spoken.member.to_owned(), Value::from(text))));
-    let mut response = respond(id, spoken.status, Bytes::from(Value::Object(body).to_string()));
+    // `__type` stands first, as the service has it; a map would sort it behind its text.
+    let quoted = |text: &str| Value::from(text).to_string();
+    let text = spoken.text.map(|text| format!(",\"{}\":{}", spoken.member, quoted(&text))).unwrap_or_default();
+    let body = format!("{{\"__type\":{}{text}}}", quoted(spoken.code));
+    let mut response = respond(id, spoken.status, Bytes::from(body));
     response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(spoken.code));
     if let Some(wait) = spoken.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));

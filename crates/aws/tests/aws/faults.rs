@@ -1,0 +1,153 @@
+//! Wrong requests, each with its answer pinned in `tests/golden/<operation>/<case>.txt`; `UPDATE_GOLDEN=1` rewrites.
+
+use crate::world::{Answer, World, request, signed};
+use http::{Method, Request, StatusCode};
+use ravelin_aws::OPERATIONS;
+use ravelin_aws::server::BODY_BYTES_MAX;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// The answer as text, without what differs from call to call.
+fn transcript(operation: &str, body: &str, answer: &Answer) -> String {
+    let mut text = format!("> AmazonSSM.{operation}\n> {body}\n\n< {}\n", answer.status);
+    for (name, value) in &answer.headers {
+        let value = if name == "x-amzn-requestid" { "(a UUID)" } else { value.to_str().expect("ASCII") };
+        writeln!(text, "< {name}: {value}").expect("a string takes it");
+    }
+    writeln!(text, "< {}", answer.text).expect("a string takes it");
+    text
+}
+
+#[tokio::test]
+async fn wrong_members_are_answered_as_pinned() {
+    let world = World::new().await;
+    let seven = format!(r#"{{"State":"Active","Filters":[{}]}}"#, [r#"{"key":"Owner","value":"a"}"#; 7].join(","));
+    let cases = [
+        ("DescribeSessions", "state_missing", "{}"),
+        ("DescribeSessions", "state_unknown", r#"{"State":"Bogus"}"#),
+        ("DescribeSessions", "max_results_zero", r#"{"State":"Active","MaxResults":0}"#),
+        ("DescribeSessions", "max_results_500", r#"{"State":"Active","MaxResults":500}"#),
+        ("DescribeSessions", "max_results_text", r#"{"State":"Active","MaxResults":"5"}"#),
+        ("DescribeSessions", "two_errors", r#"{"State":"active","MaxResults":201}"#),
+        ("DescribeSessions", "filters_empty", r#"{"State":"Active","Filters":[]}"#),
+        ("DescribeSessions", "filters_seven", &seven),
+        ("DescribeSessions", "filter_key_unknown", r#"{"State":"Active","Filters":[{"key":"Colour","value":"red"}]}"#),
+        ("DescribeSessions", "filter_key_missing", r#"{"State":"Active","Filters":[{"value":"red"}]}"#),
+        ("DescribeSessions", "filter_value_empty", r#"{"State":"Active","Filters":[{"key":"Owner","value":""}]}"#),
+        (
+            "DescribeSessions",
+            "filter_status_unknown",
+            r#"{"State":"Active","Filters":[{"key":"Status","value":"Dead"}]}"#,
+        ),
+        (
+            "DescribeSessions",
+            "filter_date_wrong",
+            r#"{"State":"Active","Filters":[{"key":"InvokedAfter","value":"yesterday"}]}"#,
+        ),
+        ("DescribeSessions", "next_token_foreign", r#"{"State":"Active","NextToken":"AAAA"}"#),
+        ("DescribeSessions", "body_not_json", "State=Active"),
+        ("DescribeSessions", "body_a_list", "[]"),
+        ("DescribeSessions", "none_active", r#"{"State":"Active","Unknown":{"a":[null]}}"#),
+        ("TerminateSession", "session_id_missing", "{}"),
+        ("TerminateSession", "session_id_empty", r#"{"SessionId":""}"#),
+        ("TerminateSession", "session_id_unknown", r#"{"SessionId":"alice-00000000000000000"}"#),
+        ("GetConnectionStatus", "target_missing", "{}"),
+        ("GetConnectionStatus", "target_unknown", r#"{"Target":"mi-00000000000000000"}"#),
+        ("StartNothing", "operation_unknown", "{}"),
+    ];
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut differing = Vec::new();
+    for (operation, case, body) in cases {
+        let folder = match operation {
+            "DescribeSessions" => "describe_sessions",
+            "TerminateSession" => "terminate_session",
+            "GetConnectionStatus" => "get_connection_status",
+            _ => "envelope",
+        };
+        let text = transcript(operation, body, &world.call("alice", operation, body).await);
+        let path = golden.join(folder).join(format!("{case}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).expect("the golden file can be written");
+        } else if std::fs::read_to_string(&path).ok().as_deref() != Some(&text) {
+            differing.push(format!("{}:\n{text}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "UPDATE_GOLDEN=1 rewrites:\n{}", differing.join("\n"));
+}
+
+#[tokio::test]
+async fn an_operation_is_named_by_one_header_a_post_and_the_root() {
+    let world = World::new().await;
+    let alice = world.key("alice");
+    let good = request("DescribeSessions", r#"{"State":"Active"}"#);
+    let changed = |change: &dyn Fn(&mut Request<Vec<u8>>)| {
+        let mut request = good.clone();
+        change(&mut request);
+        signed(&alice, &request, SystemTime::now())
+    };
+    let target = |value: &'static str| {
+        changed(&move |request| {
+            request.headers_mut().insert("x-amz-target", http::HeaderValue::from_static(value));
+        })
+    };
+    for request in [
+        target("DescribeSessions"),
+        target("AmazonEC2.DescribeSessions"),
+        target("AmazonSSM.describesessions"),
+        target("AmazonSSM."),
+        changed(&|request| drop(request.headers_mut().remove("x-amz-target"))),
+        changed(&|request| *request.method_mut() = Method::GET),
+        changed(&|request| *request.uri_mut() = "/elsewhere".parse().expect("a path")),
+        changed(&|request| {
+            let again = request.headers()["x-amz-target"].clone();
+            request.headers_mut().append("x-amz-target", again);
+        }),
+    ] {
+        let answer = world.send(request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert_eq!(answer.text, r#"{"__type":"UnknownOperationException"}"#);
+    }
+}
+
+#[tokio::test]
+async fn no_operation_answers_who_has_not_proved_themselves() {
+    let world = World::new().await;
+    for (operation, _action) in OPERATIONS {
+        let answer = world.send(request(operation, "{}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{operation}");
+        assert_eq!(answer.fault().0, "MissingAuthenticationTokenException", "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_bounded() {
+    let world = World::new().await;
+    let send = async |bytes: usize| {
+        let body = format!(r#"{{"State":"Active"{}}}"#, " ".repeat(bytes - 18));
+        world.call("alice", "DescribeSessions", &body).await
+    };
+    assert_eq!(send(BODY_BYTES_MAX).await.status, StatusCode::OK);
+    let answer = send(BODY_BYTES_MAX + 1).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.fault().0, "RequestEntityTooLargeException");
+
+    let mut announced = signed(&world.key("alice"), &request("DescribeSessions", "{}"), SystemTime::now());
+    announced.headers_mut().insert("content-length", http::HeaderValue::from_static("99999999999"));
+    assert_eq!(world.send(announced).await.fault().0, "RequestEntityTooLargeException");
+
+    let nested = format!(r#"{{"State":{}"#, "[".repeat(500_000));
+    assert_eq!(world.call("alice", "DescribeSessions", &nested).await.fault().0, "SerializationException");
+}
+
+#[tokio::test]
+async fn every_answer_carries_an_id_and_its_length() {
+    let world = World::new().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for body in [r#"{"State":"Active"}"#, "{}"] {
+        let answer = world.call("alice", "DescribeSessions", body).await;
+        assert_eq!(answer.headers["content-type"], "application/x-amz-json-1.1");
+        assert_eq!(answer.headers["content-length"], answer.text.len().to_string());
+        assert!(ids.insert(answer.headers["x-amzn-requestid"].clone()), "ids do not repeat");
+    }
+}

@@ -1,0 +1,8 @@
+//! The edge from outside: the router in this process, requests signed by AWS's own signer, the engine over the default
+//! store.
+
+mod faults;
+mod operations;
+mod signatures;
+mod signing_suite;
+mod world;

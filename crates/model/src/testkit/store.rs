@@ -213,7 +213,7 @@ pub async fn a_session_is_kept_as_it_was_opened(store: &dyn Store) {
     let mut rich = draft("jane-roe", 0xdead_beef, &node(1), start.epoch);
     rich.client_address = "[2001:db8::1]:4711".parse().expect("an address");
     rich.groups = ["b", "a", "c=d"].iter().map(|g| GroupName::parse(g).expect("a valid group name")).collect();
-    rich.document = Some("AWS-Start\"Session'".to_owned());
+    rich.document = Some("Start\"Session'".to_owned());
     rich.reason = Some("ticket 42; DROP TABLE sessions; -- \u{1f511}".to_owned());
     rich.client_software = "it's \"quoted\" \\ and \u{e4}".to_owned();
     rich.tags = BTreeMap::from([("team".to_owned(), "a\"b".to_owned()), ("e".to_owned(), String::new())]);

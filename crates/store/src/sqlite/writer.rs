@@ -347,13 +347,14 @@ mod tests {
     #[tokio::test]
     async fn dropping_finishes_what_is_queued() {
         let bench = bench();
-        let held = hold(&bench.writer);
-        for _ in 0..10 {
-            // The caller goes away at once; the write was accepted.
-            queue(&mut Box::pin(bench.writer.write(record)));
-        }
-        let Held { write, go } = held;
-        drop(write);
+        let go = {
+            let held = hold(&bench.writer);
+            for _ in 0..10 {
+                // The caller goes away at once; the write was accepted.
+                queue(&mut Box::pin(bench.writer.write(record)));
+            }
+            held.go
+        };
         go.send(()).expect("the command waits");
         drop(bench.writer);
         assert_eq!(count(&bench.outside), 11);

@@ -8,7 +8,7 @@
 //!
 //! - `server` takes one request through: proof, dispatch, answer.
 //! - `api` has one file per operation.
-//! - [`wire`] has the shapes, [`mod@map`] turns them into ours and back, `refusal` says no.
+//! - [`wire`] has the shapes, `map` turns them into ours and back, `refusal` says no.
 //! - [`proto`] verifies signatures and reads bodies: bytes in, values out.
 //!
 //! This crate never knows: a store, a socket, the policy engine, another dialect, or how a session moves bytes.

@@ -1,6 +1,6 @@
 //! The complaints of one request, gathered, in the form in which AWS counts and lists them.
 //!
-//! Source: answers of AWS JSON services, `protocols` notes of 2026-11: "2 validation errors detected: Value … at …
+//! Source: answers of AWS JSON services in public issue threads, read 2026-11: "2 validation errors detected: Value … at …
 //! failed to satisfy constraint: …; Value …".
 
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! Shapes of the service, spelled as the service spells them. No rule and no meaning lives here.
 //!
 //! Source: service model `ssm`, API version 2014-11-06, as botocore 1.43.62 and 1.44.5 carry it, read 2026-11.
-//! Every request member is optional here; what must be there is asked in [`crate::api`].
+//! Every request member is optional here; what must be there is asked in `api`.
 
 use serde::{Serialize, Serializer};
 

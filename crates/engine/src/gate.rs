@@ -16,6 +16,7 @@ use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
 use ravelin_model::target::LoginWay;
 use ravelin_model::{Login, Refusal, SessionId, Target};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -157,7 +158,7 @@ impl Gate {
             principal: caller.name().clone(),
             groups: caller.principal().groups.clone(),
             auth: caller.method(),
-            client_address: caller.contact().address,
+            client_address: canonical(caller.contact().address),
             client_software: caller.contact().software.clone(),
             target: ask.target.snapshot(),
             login: ask.login,
@@ -202,6 +203,11 @@ impl Gate {
             Err(Refusal::Denied { action, because: format!("no policy permits it on {} any more", target.name) })
         }
     }
+}
+
+/// An IPv4 address that came in through an IPv6 socket counts as what it is, so that filters and policies meet it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The permission to run one session, and the session itself. Not `Clone`; dropping it ends the session.

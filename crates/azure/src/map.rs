@@ -194,6 +194,59 @@ fn stable_guid(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ravelin_model::principal::AuthMethod;
+    use ravelin_model::session::{Draft, Kind};
+    use ravelin_model::{NodeId, SessionId, TargetId, TargetName};
+
+    /// The sample response of the reference, with the one time in it spelled as ISO 8601 wants it.
+    const DOCUMENTED: &str = include_str!("../tests/golden/get_active_sessions/documented.json");
+
+    #[test]
+    fn the_documented_session_is_said_as_documented() {
+        let documented: serde_json::Value = serde_json::from_str(DOCUMENTED).expect("JSON");
+        let principal = PrincipalName::parse("user").expect("a name");
+        let vm = target_id("subid", "rg1", "vm01");
+        let draft = Draft {
+            id: SessionId::new(&principal, 1),
+            principal,
+            groups: Default::default(),
+            auth: AuthMethod::SshKey,
+            client_address: ([192, 0, 2, 7], 4711).into(),
+            client_software: String::new(),
+            target: TargetSnapshot {
+                id: TargetId::from_hex("0123456789abcdef0").expect("17 digits"),
+                name: TargetName::parse("vm01").expect("a name"),
+                address: "1.1.1.1".to_owned(),
+                port: 22,
+                labels: Default::default(),
+                aliases: [(ALIAS.to_owned(), vm)].into(),
+            },
+            login: None,
+            protocol: Protocol::Ssh,
+            kind: Kind::Shell,
+            document: None,
+            reason: None,
+            node: NodeId::new(1),
+            epoch: 1,
+            tags: Default::default(),
+        };
+        let start = Time::from_micros(1_546_344_000_000_000);
+        let (session, _told) = Session::open(draft, start);
+        let said = active_session(&session, start, &Config::new("t", "s", "g", "b"));
+        let mut said = serde_json::to_value(said).expect("JSON");
+        assert_eq!(said["startTime"], "2019-01-01T12:00:00.0000000Z");
+        said["startTime"] = documented["value"][0]["startTime"].clone();
+        said["sessionId"] = documented["value"][0]["sessionId"].clone();
+        assert_eq!(said["sessionDurationInMins"].as_f64(), documented["value"][0]["sessionDurationInMins"].as_f64());
+        said["sessionDurationInMins"] = documented["value"][0]["sessionDurationInMins"].clone();
+        assert_eq!(said, documented["value"][0]);
+
+        let later = start.plus(std::time::Duration::from_secs(90));
+        assert!(
+            (active_session(&session, later, &Config::new("t", "s", "g", "b")).session_duration_in_mins - 1.5).abs()
+                < 1e-9
+        );
+    }
 
     #[test]
     fn times_have_seven_fraction_digits() {

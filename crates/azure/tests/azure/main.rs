@@ -1,0 +1,8 @@
+//! The edge as its clients see it: requests through the router, over the engine and the default store.
+//!
+//! `world` sets up a deployment with two live sessions; `golden` replays the request files of `tests/golden`.
+
+mod golden;
+mod login;
+mod sessions;
+mod world;

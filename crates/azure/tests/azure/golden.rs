@@ -90,7 +90,7 @@ fn show(answer: Answer) -> String {
             }
         }
     }
-    for item in body["value"].as_array_mut().into_iter().flatten() {
+    for item in body.get_mut("value").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(minutes) = item.get_mut("sessionDurationInMins") {
             assert!(minutes.as_f64().expect("a number") < 1.0);
             *minutes = Value::from(0.0);

@@ -192,9 +192,7 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
             ..say(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
-                format!(
-                    "The method is not allowed here; allowed: {allowed}. This host is managed by its own configuration."
-                ),
+                format!("The method is not allowed here; allowed: {allowed}."),
             )
         },
         Fault::Body(BodyFault::NotJson(because)) => say(

@@ -1,0 +1,278 @@
+//! A client's connection once somebody has logged in on it, and the engine's hand on it.
+
+use super::Shared;
+use super::handler::Entry;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use ravelin_engine::Caller;
+use ravelin_engine::leg::Leg;
+use ravelin_model::session::EndReason;
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf, Disconnect};
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// What a program that never ran leaves behind, as OpenSSH does when it cannot connect.
+pub(super) const EXIT_NOT_RUN: u32 = 255;
+
+/// How a client's connection ended.
+#[derive(Clone, Debug)]
+pub(super) struct ClientEnd {
+    pub(super) reason: EndReason,
+    pub(super) detail: String,
+}
+
+impl ClientEnd {
+    /// From what the library's loop returned.
+    pub(super) fn of(outcome: Result<(), russh::Error>) -> Self {
+        let (reason, detail) = match outcome {
+            Ok(()) => (EndReason::ClientClosed, String::new()),
+            Err(russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP) => {
+                (EndReason::ClientClosed, String::new())
+            }
+            Err(russh::Error::KeepaliveTimeout) => (EndReason::ClientClosed, "the client does not answer".to_owned()),
+            Err(russh::Error::Join(error)) => {
+                tracing::error!(%error, "a connection's loop has failed");
+                (EndReason::InternalError, String::new())
+            }
+            Err(error) => (EndReason::ProtocolError, format!("client: {error}")),
+        };
+        Self { reason, detail }
+    }
+}
+
+/// Somebody's connection.
+pub(super) struct Connection {
+    pub(super) handle: Handle,
+    pub(super) caller: Caller,
+    pub(super) shared: Arc<Shared>,
+    pub(super) entry: Arc<Entry>,
+    faces: Mutex<HashMap<ChannelId, Face>>,
+    sessions: AtomicUsize,
+    places: Arc<Semaphore>,
+    opened: AtomicUsize,
+    gone: CancellationToken,
+    end: OnceLock<ClientEnd>,
+}
+
+/// A session channel as far as somebody can read on it.
+struct Face {
+    write: Arc<ChannelWriteHalf<Msg>>,
+    terminal: bool,
+}
+
+impl Connection {
+    pub(super) fn new(handle: Handle, caller: Caller, shared: Arc<Shared>, entry: Arc<Entry>) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(shared.config.channels_per_connection_max));
+        Arc::new(Self {
+            handle,
+            caller,
+            shared,
+            entry,
+            faces: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            places,
+            opened: AtomicUsize::new(0),
+            gone: CancellationToken::new(),
+            end: OnceLock::new(),
+        })
+    }
+
+    /// Room for one more channel, until what is returned is dropped.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.opened.fetch_add(1, Ordering::Relaxed) >= self.shared.config.channels_per_life_max {
+            return None;
+        }
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Runs a task that ends with the connection. A panic in it costs the connection and nothing else.
+    pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let connection = Arc::clone(self);
+        tokio::spawn(async move {
+            let task = AssertUnwindSafe(task).catch_unwind();
+            if let Some(Err(_panic)) = connection.gone.run_until_cancelled(task).await {
+                connection.entry.socket.cut();
+            }
+        });
+    }
+
+    /// The library's loop has ended.
+    pub(super) fn set_gone(&self, end: ClientEnd) {
+        // Set once: there is one loop.
+        let _first = self.end.set(end);
+        self.gone.cancel();
+    }
+
+    /// Resolves when the library's loop has ended, with how.
+    pub(super) async fn gone(&self) -> ClientEnd {
+        self.gone.cancelled().await;
+        self.end.get().cloned().unwrap_or_else(|| ClientEnd::of(Ok(())))
+    }
+
+    /// From now on, what is told can be read on this channel.
+    pub(super) fn show_face(&self, write: &Arc<ChannelWriteHalf<Msg>>, terminal: bool) {
+        self.faces().insert(write.id(), Face { write: Arc::clone(write), terminal });
+    }
+
+    pub(super) fn hide_face(&self, channel: ChannelId) {
+        self.faces().remove(&channel);
+    }
+
+    fn faces(&self) -> MutexGuard<'_, HashMap<ChannelId, Face>> {
+        self.faces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a line on the channels that somebody reads, or on one of them.
+    async fn tell(&self, only: Option<ChannelId>, text: &str) {
+        let faces: Vec<_> = {
+            let faces = self.faces();
+            let wanted = faces.iter().filter(|(id, _)| only.is_none_or(|only| **id == only));
+            wanted.map(|(_, face)| (Arc::clone(&face.write), face.terminal)).collect()
+        };
+        for (write, terminal) in faces {
+            let line = line(text, terminal);
+            // A channel whose reader is stuck is passed over: the others shall read it now.
+            if write.writable_packet_size().await >= line.len() {
+                // Fails only when the connection is gone, and nobody reads then.
+                let _gone = write.extended_data_bytes(1, line).await;
+            }
+        }
+    }
+
+    /// Ends the connection in the protocol's way; returns when it was written. The caller bounds the time.
+    pub(super) async fn disconnect(&self, text: &str) {
+        let sent = self.handle.disconnect(Disconnect::ByApplication, text.to_owned(), "en".to_owned()).await;
+        if sent.is_ok() {
+            self.entry.watch.said_goodbye().await;
+        }
+    }
+
+    /// Ends a connection that shall not go on, and gives it a moment to hear why.
+    pub(super) async fn dismiss(&self, text: &str) {
+        const HEAR_MAX: Duration = Duration::from_secs(2);
+        let _slow = tokio::time::timeout(HEAR_MAX, async {
+            self.disconnect(text).await;
+            self.gone.cancelled().await;
+        })
+        .await;
+        self.entry.socket.cut();
+    }
+
+    pub(super) fn count_session(self: &Arc<Self>) -> Counted {
+        self.sessions.fetch_add(1, Ordering::AcqRel);
+        Counted(Arc::clone(self))
+    }
+
+    fn has_one_session(&self) -> bool {
+        self.sessions.load(Ordering::Acquire) == 1
+    }
+}
+
+/// A session that this connection counts.
+pub(super) struct Counted(Arc<Connection>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A line as a person reads it, on a terminal or in a log.
+pub(super) fn line(text: &str, terminal: bool) -> Bytes {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    Bytes::from(if terminal { format!("\r\n{text}\r\n") } else { format!("{text}\n") })
+}
+
+/// The client's side of a session that owns the whole connection.
+pub(super) struct ConnectionLeg(pub(super) Arc<Connection>);
+
+#[async_trait]
+impl Leg for ConnectionLeg {
+    async fn tell(&self, text: &str) {
+        self.0.tell(None, text).await;
+    }
+
+    async fn farewell(&self, text: &str) {
+        self.0.tell(None, text).await;
+        self.0.disconnect(text).await;
+    }
+
+    fn cut(&self) {
+        self.0.entry.socket.cut();
+    }
+
+    async fn closed(&self) {
+        self.0.entry.socket.closed().await;
+    }
+}
+
+/// The client's side of a session that owns one channel: a tunnel, or what was chosen in the menu. When it is killed
+/// and it was all that the connection carried, the connection goes with it, so that the client can say why.
+pub(super) struct ChannelLeg {
+    connection: Arc<Connection>,
+    channel: ChannelId,
+    cut: CancellationToken,
+    closed: CancellationToken,
+    took_connection: AtomicBool,
+}
+
+impl ChannelLeg {
+    pub(super) fn new(connection: Arc<Connection>, channel: ChannelId) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            channel,
+            cut: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            took_connection: AtomicBool::new(false),
+        })
+    }
+
+    /// Resolves when the engine closes this side.
+    pub(super) async fn is_cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// To be called when nothing can go through the channel any more.
+    pub(super) fn set_closed(&self) {
+        self.closed.cancel();
+    }
+}
+
+#[async_trait]
+impl Leg for ChannelLeg {
+    async fn tell(&self, text: &str) {
+        self.connection.tell(Some(self.channel), text).await;
+    }
+
+    async fn farewell(&self, text: &str) {
+        if self.closed.is_cancelled() {
+            return;
+        }
+        self.connection.tell(Some(self.channel), text).await;
+        if self.connection.has_one_session() {
+            self.took_connection.store(true, Ordering::Release);
+            self.connection.disconnect(text).await;
+        }
+    }
+
+    fn cut(&self) {
+        self.cut.cancel();
+        if self.took_connection.load(Ordering::Acquire) {
+            self.connection.entry.socket.cut();
+        }
+    }
+
+    async fn closed(&self) {
+        self.closed.cancelled().await;
+        if self.took_connection.load(Ordering::Acquire) {
+            self.connection.entry.socket.closed().await;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Forwarded connections of a terminating session: from the client through the target (`-L`, `-D`), from the target
+//! to the client (`-R`), and the client's agent lent to the target.
+
+use super::connection::Connection;
+use super::program::both;
+use super::session::{Line, Missing, Up};
+use crate::client::Inbound;
+use crate::units::{ChannelSource, ClientSink, LastExit, TargetSink};
+use ravelin_engine::relay::Flow;
+use ravelin_model::policy::Action;
+use russh::server::{ChannelOpenHandle, Msg};
+use russh::{Channel, ChannelOpenFailure, client};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Where a client wants to be connected to, and from where it says that the connection comes.
+pub(super) struct Destination {
+    pub(super) host: String,
+    pub(super) port: u32,
+    pub(super) originator: String,
+    pub(super) originator_port: u32,
+}
+
+/// Connects a client's channel to somewhere, by way of the target.
+pub(super) async fn direct(
+    connection: Arc<Connection>,
+    channel: Channel<Msg>,
+    to: Destination,
+    reply: ChannelOpenHandle,
+    line: Line,
+) {
+    let reached = async {
+        line.permit(Action::ForwardLocal).await?;
+        line.target().await
+    };
+    let up = match reached.await {
+        Ok(up) => up,
+        Err(missing) => {
+            let text = match missing {
+                Missing::Refused(text) => text,
+                Missing::Over => "the session is over".to_owned(),
+            };
+            reply.reject(prohibited(text)).await;
+            return;
+        }
+    };
+    match up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port).await {
+        Ok(target) => {
+            reply.accept().await;
+            join(&connection, channel, target, &up, line.exit()).await;
+        }
+        Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
+        Err(error) => {
+            tracing::debug!(%error, "a target was lost while a forward was opened");
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        }
+    }
+}
+
+/// A refusal with words; code 1 is "administratively prohibited" (RFC 4254, section 5.1).
+pub(super) fn prohibited(text: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: 1, reason: text }
+}
+
+/// A failure with words; code 2 is "connect failed".
+pub(super) fn unconnected(text: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: 2, reason: text }
+}
+
+/// The next channel that the target opens.
+pub(super) async fn next(inbound: &mut mpsc::Receiver<Inbound>) -> Option<Inbound> {
+    inbound.recv().await
+}
+
+/// Connects a channel that the target opens to the client, if it was asked for.
+pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up>, exit: LastExit) {
+    let Some(place) = connection.place() else {
+        tracing::debug!("a channel from a target was refused: too many on this connection");
+        return;
+    };
+    let (owner, up) = (Arc::clone(connection), Arc::clone(up));
+    connection.spawn(async move {
+        let _place = place;
+        let (target, reply, opened) = match inbound {
+            Inbound::Forwarded { channel, reply, address, port, originator, originator_port } => {
+                if !up.link.listens(port) {
+                    return;
+                }
+                let opened =
+                    owner.handle.channel_open_forwarded_tcpip(address, port, originator, originator_port).await;
+                (channel, reply, opened)
+            }
+            Inbound::Agent { channel, reply } => {
+                if !up.lends_agent() {
+                    return;
+                }
+                (channel, reply, owner.handle.channel_open_agent().await)
+            }
+        };
+        match opened {
+            Ok(client) => {
+                reply.accept().await;
+                join(&owner, client, target, &up, exit).await;
+            }
+            Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
+            Err(error) => {
+                tracing::debug!(%error, "a client was lost while a channel from its target was opened");
+            }
+        }
+    });
+}
+
+/// Relays two open channels until one side closes.
+async fn join(
+    connection: &Arc<Connection>,
+    client: Channel<Msg>,
+    target: Channel<client::Msg>,
+    up: &Arc<Up>,
+    exit: LastExit,
+) {
+    let (read, client_write) = client.split();
+    let mut from_client = ChannelSource::new(read, client_write.id(), Arc::clone(&connection.entry.backlog));
+    let (read, target_write) = target.split();
+    let mut from_target = ChannelSource::new(read, target_write.id(), Arc::clone(up.link.backlog()));
+    let (client_write, target_write) = (Arc::new(client_write), Arc::new(target_write));
+    let mut to_client = ClientSink { write: Arc::clone(&client_write), handle: connection.handle.clone(), exit };
+    let mut to_target = TargetSink { write: Arc::clone(&target_write) };
+    let inward = up.relay.pump(Flow::In, &mut from_client, &mut to_target);
+    let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);
+    both(inward, outward).await;
+    // Either side may be gone, which comes to the same.
+    let _closed = (target_write.close().await, client_write.close().await);
+}

@@ -1,0 +1,328 @@
+//! A session channel of a person: what is set up on it, the program that is asked for, and that program on the target.
+//!
+//! Answers that a client waits for are given where they are known. The terminal and the variables are taken at once,
+//! because the library can hold one open answer for each channel; the program's answer is the target's own.
+
+use super::connection::{Connection, EXIT_NOT_RUN, line as say};
+use super::menu;
+use super::session::{Line, Missing, Up};
+use crate::units::{ChannelSource, ClientSink, TargetSink, unit};
+use ravelin_engine::relay::{Flow, Stopped};
+use ravelin_model::policy::Action;
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg, ChannelWriteHalf, Pty, client};
+use std::sync::Arc;
+
+/// A terminal as the client asked for it; RFC 4254, section 6.2.
+#[derive(Clone)]
+pub(super) struct Terminal {
+    name: String,
+    columns: u32,
+    rows: u32,
+    width_px: u32,
+    height_px: u32,
+    modes: Vec<(Pty, u32)>,
+}
+
+/// What a client sets up before it asks for a program.
+#[derive(Default)]
+pub(super) struct Setting {
+    pub(super) terminal: Option<Terminal>,
+    variables: Vec<(String, String)>,
+    variables_bytes: usize,
+    wants_agent: bool,
+}
+
+/// What a client asks to run.
+#[derive(Clone, Debug)]
+pub(super) enum Program {
+    Shell,
+    Exec(Vec<u8>),
+    Subsystem(String),
+}
+
+impl Program {
+    /// What has to be permitted for it; `None` for what nobody may have.
+    fn action(&self) -> Option<Action> {
+        match self {
+            Program::Shell => Some(Action::OpenShell),
+            Program::Exec(_) => Some(Action::OpenExec),
+            Program::Subsystem(name) if name == "sftp" => Some(Action::OpenSftp),
+            Program::Subsystem(_) => None,
+        }
+    }
+}
+
+/// A client's session channel.
+pub(super) struct ProgramChannel {
+    pub(super) connection: Arc<Connection>,
+    pub(super) source: ChannelSource,
+    pub(super) write: Arc<ChannelWriteHalf<Msg>>,
+    pub(super) setting: Setting,
+}
+
+impl ProgramChannel {
+    pub(super) fn new(connection: Arc<Connection>, channel: Channel<Msg>) -> Self {
+        let (read, write) = channel.split();
+        let source = ChannelSource::new(read, write.id(), Arc::clone(&connection.entry.backlog));
+        let write = Arc::new(write);
+        connection.show_face(&write, false);
+        Self { connection, source, write, setting: Setting::default() }
+    }
+
+    /// Serves the channel from its opening to its close. Without a line the person has not said where to.
+    pub(super) async fn serve(mut self, line: Option<Line>) {
+        let Some(program) = self.set_up().await else { return };
+        match line {
+            Some(line) => self.run(program, &line).await,
+            None => menu::serve(self, program).await,
+        }
+    }
+
+    /// Collects what the client sets up, until it asks for a program. `None` when it never does.
+    async fn set_up(&mut self) -> Option<Program> {
+        let config = &self.connection.shared.config;
+        let (variables_max, variables_bytes_max) = (config.variables_max, config.variables_bytes_max);
+        loop {
+            match self.source.message().await? {
+                ChannelMsg::RequestPty {
+                    term, col_width, row_height, pix_width, pix_height, terminal_modes, ..
+                } => {
+                    self.setting.terminal = Some(Terminal {
+                        name: term,
+                        columns: col_width,
+                        rows: row_height,
+                        width_px: pix_width,
+                        height_px: pix_height,
+                        modes: terminal_modes,
+                    });
+                    self.connection.show_face(&self.write, true);
+                }
+                ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+                    self.resize(col_width, row_height, pix_width, pix_height);
+                }
+                ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
+                    let bytes = variable_name.len() + variable_value.len();
+                    let setting = &mut self.setting;
+                    if setting.variables.len() < variables_max && setting.variables_bytes + bytes <= variables_bytes_max
+                    {
+                        setting.variables_bytes += bytes;
+                        setting.variables.push((variable_name, variable_value));
+                    }
+                }
+                ChannelMsg::AgentForward { .. } => self.setting.wants_agent = true,
+                ChannelMsg::RequestShell { .. } => return Some(Program::Shell),
+                ChannelMsg::Exec { command, .. } => return Some(Program::Exec(command)),
+                ChannelMsg::RequestSubsystem { name, .. } => return Some(Program::Subsystem(name)),
+                ChannelMsg::Close => return None,
+                // Data before a program has nobody to read it.
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn resize(&mut self, columns: u32, rows: u32, width_px: u32, height_px: u32) {
+        if let Some(terminal) = &mut self.setting.terminal {
+            *terminal = Terminal { columns, rows, width_px, height_px, ..terminal.clone() };
+        }
+    }
+
+    /// Runs the program on the session's target.
+    pub(super) async fn run(mut self, program: Program, line: &Line) {
+        let Some(action) = program.action() else {
+            self.decline("only the subsystem sftp is passed on").await;
+            return;
+        };
+        match self.reach(action, line).await {
+            Ok(up) => self.run_on(program, line, &up).await,
+            Err(Missing::Refused(text)) => self.decline(&text).await,
+            Err(Missing::Over) => self.wait_for_farewell().await,
+        }
+    }
+
+    async fn reach(&mut self, action: Action, line: &Line) -> Result<Arc<Up>, Missing> {
+        let asking = async {
+            // The permission is asked for while the target is dialled.
+            line.permit(action).await?;
+            let lends = self.setting.wants_agent && self.may_lend_agent(line).await?;
+            self.setting.wants_agent = lends;
+            let up = line.target().await?;
+            if lends {
+                up.lend_agent();
+            }
+            Ok(up)
+        };
+        asking.await
+    }
+
+    async fn may_lend_agent(&self, line: &Line) -> Result<bool, Missing> {
+        match line.permit(Action::ForwardAgent).await {
+            Ok(()) => Ok(true),
+            Err(Missing::Over) => Err(Missing::Over),
+            Err(Missing::Refused(text)) => {
+                let text = format!("your agent is not forwarded: {text}");
+                let terminal = self.setting.terminal.is_some();
+                // A client that is gone is noticed by the pumps.
+                let _gone = self.write.extended_data_bytes(1, say(&text, terminal)).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn run_on(mut self, program: Program, line: &Line, up: &Arc<Up>) {
+        let pump = line.pump();
+        let opened = match up.link.open_session().await {
+            Ok(channel) => channel,
+            Err(error) => {
+                drop(pump);
+                if matches!(error, russh::Error::ChannelOpenFailure(_)) {
+                    self.decline("the target refused one more channel").await;
+                } else {
+                    self.wait_for_farewell().await;
+                }
+                return;
+            }
+        };
+        let (read, write) = opened.split();
+        let mut from_target = ChannelSource::new(read, write.id(), Arc::clone(up.link.backlog()));
+        let write = Arc::new(write);
+        let id = self.write.id();
+        match self.start(&program, &write, &mut from_target).await {
+            Started::Yes => {
+                // A client that is gone is noticed by the pumps.
+                let _gone = self.connection.handle.channel_success(id).await;
+            }
+            Started::Refused => {
+                let _gone = self.connection.handle.channel_failure(id).await;
+                // Either side may be gone, which comes to the same.
+                let _closed = (write.close().await, self.write.close().await);
+                self.connection.hide_face(id);
+                return;
+            }
+            Started::Lost => {
+                drop(pump);
+                self.wait_for_farewell().await;
+                return;
+            }
+        }
+        let mut to_client =
+            ClientSink { write: Arc::clone(&self.write), handle: self.connection.handle.clone(), exit: line.exit() };
+        let mut to_target = TargetSink { write: Arc::clone(&write) };
+        let inward = up.relay.pump(Flow::In, &mut self.source, &mut to_target);
+        let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);
+        let stopped = both(inward, outward).await;
+        drop(pump);
+        match stopped {
+            Stopped::Ended => {}
+            Stopped::SourceClosed | Stopped::SinkClosed => {
+                // The side that closed first hears nothing more; for the other this is the end.
+                let _target_gone = write.close().await;
+                if from_target.is_closed() || self.source.is_closed() {
+                    self.connection.hide_face(id);
+                    let _client_gone = self.write.close().await;
+                    return;
+                }
+            }
+        }
+        self.wait_for_farewell().await;
+    }
+
+    /// Sets the target's channel up as the client set up ours, and starts the program.
+    async fn start(
+        &mut self,
+        program: &Program,
+        write: &ChannelWriteHalf<client::Msg>,
+        from_target: &mut ChannelSource,
+    ) -> Started {
+        let setting = std::mem::take(&mut self.setting);
+        let mut terminal_open = setting.terminal.is_some();
+        let sent = async {
+            if let Some(t) = &setting.terminal {
+                write.request_pty(true, &t.name, t.columns, t.rows, t.width_px, t.height_px, &t.modes).await?;
+            }
+            for (name, value) in setting.variables {
+                write.set_env(false, name, value).await?;
+            }
+            if setting.wants_agent {
+                write.agent_forward(false).await?;
+            }
+            match program {
+                Program::Shell => write.request_shell(true).await,
+                Program::Exec(command) => write.exec(true, command.clone()).await,
+                Program::Subsystem(name) => write.request_subsystem(true, name.clone()).await,
+            }
+        };
+        if sent.await.is_err() {
+            return Started::Lost;
+        }
+        loop {
+            match from_target.message().await {
+                None => return Started::Lost,
+                Some(ChannelMsg::Success) if terminal_open => terminal_open = false,
+                Some(ChannelMsg::Failure) if terminal_open => {
+                    terminal_open = false;
+                    // The program may still run without one.
+                    let _gone = self.write.extended_data_bytes(1, say("the target gave no terminal", true)).await;
+                }
+                Some(ChannelMsg::Success) => return Started::Yes,
+                Some(ChannelMsg::Failure | ChannelMsg::Close) => return Started::Refused,
+                // A target that speaks before it answers has started the program.
+                Some(message) => {
+                    if let Some(unit) = unit(message) {
+                        from_target.hold(unit);
+                        return Started::Yes;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the person why their program does not run, and ends the channel as if it had failed. It is answered with
+    /// success, because clients that are answered with failure show their own words only and hide ours.
+    pub(super) async fn decline(self, text: &str) {
+        let terminal = self.setting.terminal.is_some();
+        let id = self.write.id();
+        let telling = async {
+            self.connection.handle.channel_success(id).await.map_err(|()| russh::Error::SendError)?;
+            self.write.extended_data_bytes(1, say(text, terminal)).await?;
+            self.leave(EXIT_NOT_RUN).await
+        };
+        if let Err(error) = telling.await {
+            tracing::debug!(%error, "a client left before it could be told why not");
+        }
+    }
+
+    /// Ends the channel as a program that exited with `status` does.
+    pub(super) async fn leave(&self, status: u32) -> Result<(), russh::Error> {
+        self.connection.hide_face(self.write.id());
+        self.write.exit_status(status).await?;
+        self.write.eof().await?;
+        self.write.close().await
+    }
+
+    /// Keeps the channel open, so that the engine's farewell can be read on it.
+    async fn wait_for_farewell(mut self) {
+        // What still comes from the client is read and dropped.
+        while self.source.message().await.is_some_and(|message| !matches!(message, ChannelMsg::Close)) {}
+        self.connection.hide_face(self.write.id());
+    }
+}
+
+enum Started {
+    Yes,
+    Refused,
+    Lost,
+}
+
+/// Both directions of a channel, until one of them says that it is over: the target's end always does, the client's
+/// end does when the client closed. A target that takes no more may still have something to say.
+pub(super) async fn both(inward: impl Future<Output = Stopped>, outward: impl Future<Output = Stopped>) -> Stopped {
+    tokio::pin!(inward, outward);
+    tokio::select! {
+        stopped = &mut outward => stopped,
+        stopped = &mut inward => match stopped {
+            Stopped::SinkClosed => outward.await,
+            Stopped::SourceClosed | Stopped::Ended => stopped,
+        },
+    }
+}

@@ -1,0 +1,236 @@
+//! SSH channels as sources and sinks of the engine's relay. Data goes through as it came: owned bytes, not copied.
+
+use crate::backlog::{Backlog, MESSAGE_BYTES};
+use ravelin_engine::relay::{Broken, Sink, Source, Unit};
+use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Extended data of this type is the error stream; RFC 4254, section 5.2. No other type is defined.
+const STDERR: u32 = 1;
+
+/// What comes out of a channel, from either side.
+pub(crate) struct ChannelSource {
+    read: ChannelReadHalf,
+    id: ChannelId,
+    backlog: Arc<Backlog>,
+    // Given out last, and so not passed on before the next is asked for.
+    given_bytes: usize,
+    held: Option<Unit>,
+    closed: bool,
+}
+
+impl ChannelSource {
+    pub(crate) fn new(read: ChannelReadHalf, id: ChannelId, backlog: Arc<Backlog>) -> Self {
+        Self { read, id, backlog, given_bytes: 0, held: None, closed: false }
+    }
+
+    /// The next message as it came.
+    pub(crate) async fn message(&mut self) -> Option<ChannelMsg> {
+        self.settle();
+        let message = self.read.wait().await;
+        match &message {
+            None => {}
+            Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => self.given_bytes = data.len(),
+            Some(ChannelMsg::Close) => self.closed = true,
+            Some(other) if is_counted(other) => self.given_bytes = MESSAGE_BYTES,
+            Some(_) => {}
+        }
+        message
+    }
+
+    /// Gives `unit` out first.
+    pub(crate) fn hold(&mut self, unit: Unit) {
+        self.held = Some(unit);
+    }
+
+    /// Whether the far end closed the channel, as opposed to its connection being lost.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn settle(&mut self) {
+        let given = std::mem::take(&mut self.given_bytes);
+        if given > 0 {
+            self.backlog.passed_on(self.id, given);
+        }
+    }
+}
+
+impl Drop for ChannelSource {
+    fn drop(&mut self) {
+        self.backlog.close(self.id);
+    }
+}
+
+impl Source for ChannelSource {
+    async fn next(&mut self) -> Option<Unit> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        if self.closed {
+            return None;
+        }
+        loop {
+            let message = self.message().await?;
+            if self.closed {
+                return None;
+            }
+            if let Some(unit) = unit(message) {
+                return Some(unit);
+            }
+        }
+    }
+}
+
+/// Messages that a client can send at any rate without window; their callbacks count them. The two lists, here and in
+/// the server's handler, are one.
+pub(crate) fn is_counted(message: &ChannelMsg) -> bool {
+    matches!(
+        message,
+        ChannelMsg::RequestPty { .. }
+            | ChannelMsg::RequestShell { .. }
+            | ChannelMsg::Exec { .. }
+            | ChannelMsg::RequestSubsystem { .. }
+            | ChannelMsg::RequestX11 { .. }
+            | ChannelMsg::SetEnv { .. }
+            | ChannelMsg::WindowChange { .. }
+            | ChannelMsg::AgentForward { .. }
+            | ChannelMsg::Signal { .. }
+    )
+}
+
+/// The unit that a message is, if it is one.
+pub(crate) fn unit(message: ChannelMsg) -> Option<Unit> {
+    match message {
+        ChannelMsg::Data { data } => Some(Unit::Data(data)),
+        ChannelMsg::ExtendedData { data, ext: STDERR } => Some(Unit::ErrorData(data)),
+        ChannelMsg::Eof => Some(Unit::Eof),
+        ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+            Some(Unit::Resize { columns: col_width, rows: row_height, width_px: pix_width, height_px: pix_height })
+        }
+        ChannelMsg::Signal { signal } => Some(Unit::Signal(signal_name(signal))),
+        ChannelMsg::ExitStatus { exit_status } => Some(Unit::Exit(exit_status)),
+        ChannelMsg::ExitSignal { signal_name: signal, core_dumped, error_message, .. } => {
+            Some(Unit::ExitSignal { name: signal_name(signal), core_dumped, message: error_message })
+        }
+        // Set-up and its answers are not the relay's business; the enum is the library's and may grow.
+        _ => None,
+    }
+}
+
+/// Into a channel on a target.
+pub(crate) struct TargetSink {
+    pub(crate) write: Arc<ChannelWriteHalf<client::Msg>>,
+}
+
+impl Sink for TargetSink {
+    async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
+        let sent = match unit {
+            Unit::Data(bytes) => self.write.data_bytes(bytes).await,
+            Unit::ErrorData(bytes) => self.write.extended_data_bytes(STDERR, bytes).await,
+            Unit::Eof => self.write.eof().await,
+            Unit::Resize { columns, rows, width_px, height_px } => {
+                self.write.window_change(columns, rows, width_px, height_px).await
+            }
+            Unit::Signal(name) => self.write.signal(signal(&name)).await,
+            // A client has no program that could end.
+            Unit::Exit(_) | Unit::ExitSignal { .. } => Ok(()),
+        };
+        sent.map_err(|_| Broken)
+    }
+}
+
+/// Into a client's channel.
+pub(crate) struct ClientSink {
+    pub(crate) write: Arc<ChannelWriteHalf<server::Msg>>,
+    pub(crate) handle: server::Handle,
+    /// How the program ended, for whoever asks later.
+    pub(crate) exit: LastExit,
+}
+
+impl Sink for ClientSink {
+    async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
+        match unit {
+            Unit::Data(bytes) => self.write.data_bytes(bytes).await.map_err(|_| Broken),
+            Unit::ErrorData(bytes) => self.write.extended_data_bytes(STDERR, bytes).await.map_err(|_| Broken),
+            Unit::Eof => self.write.eof().await.map_err(|_| Broken),
+            Unit::Exit(status) => {
+                self.exit.set(format!("exit status {status}"));
+                self.write.exit_status(status).await.map_err(|_| Broken)
+            }
+            Unit::ExitSignal { name, core_dumped, message } => {
+                self.exit.set(format!("signal {name}"));
+                let id = self.write.id();
+                let sent = self.handle.exit_signal_request(id, signal(&name), core_dumped, message, String::new());
+                sent.await.map_err(|()| Broken)
+            }
+            // A target has no terminal to resize and sends no signals to the person.
+            Unit::Resize { .. } | Unit::Signal(_) => Ok(()),
+        }
+    }
+}
+
+/// How the last program of a session ended.
+#[derive(Clone, Default)]
+pub(crate) struct LastExit(Arc<Mutex<String>>);
+
+impl LastExit {
+    fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// `exit status 0`, `signal TERM`, or empty when no program has ended.
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// RFC 4254, section 6.10. A name beyond its list goes through as it came.
+fn signal_name(signal: Sig) -> String {
+    let name = match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => return name,
+    };
+    name.to_owned()
+}
+
+fn signal(name: &str) -> Sig {
+    match name {
+        "ABRT" => Sig::ABRT,
+        "ALRM" => Sig::ALRM,
+        "FPE" => Sig::FPE,
+        "HUP" => Sig::HUP,
+        "ILL" => Sig::ILL,
+        "INT" => Sig::INT,
+        "KILL" => Sig::KILL,
+        "PIPE" => Sig::PIPE,
+        "QUIT" => Sig::QUIT,
+        "SEGV" => Sig::SEGV,
+        "TERM" => Sig::TERM,
+        "USR1" => Sig::USR1,
+        other => Sig::Custom(other.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_keep_their_names() {
+        for name in ["ABRT", "HUP", "INT", "KILL", "TERM", "USR1", "USR2", "WINCH@example.org"] {
+            assert_eq!(signal_name(signal(name)), name);
+        }
+    }
+}

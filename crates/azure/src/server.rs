@@ -1,7 +1,7 @@
 //! The door: one router, and the order in which a request is judged.
 //!
 //! Under `/subscriptions`: proof, quota, api-version, names, method, then the operation, which asks the policy. What is
-//! open without a proof is the list in [`Edge::serve`]: metadata, discovery, keys, token.
+//! open without a proof is the list in `Edge::serve`: metadata, discovery, keys, token.
 //!
 //! Every answer carries the service's ids and is kept out of caches. Neither a token, a secret nor a query is logged.
 

@@ -101,20 +101,14 @@ pub enum HostAction {
 /// `/subscriptions`.
 #[must_use]
 pub fn parse(path: &str) -> Route {
-    if path.len() > PATH_BYTES_MAX {
-        // Only the beginning decides whose it is; the answer is the same for all of these.
-        let ours = path.trim_start_matches('/').get(..13).is_some_and(|w| w.eq_ignore_ascii_case("subscriptions"));
-        return if ours { Route::Arm(nothing()) } else { Route::Elsewhere };
-    }
-    let decoded: Option<Vec<String>> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| percent_decode_str(segment).decode_utf8().ok().map(|text| text.into_owned()))
-        .collect();
-    let Some(segments) = decoded else {
-        let ours =
-            path.trim_start_matches('/').split('/').next().is_some_and(|w| w.eq_ignore_ascii_case("subscriptions"));
-        return if ours { Route::Arm(nothing()) } else { Route::Elsewhere };
+    let segments = if path.len() > PATH_BYTES_MAX { None } else { decoded(path) };
+    let Some(segments) = segments else {
+        // Not to be understood, but its beginning still says whose it is.
+        let first = path.split('/').find(|segment| !segment.is_empty());
+        return match first {
+            Some(word) if word.eq_ignore_ascii_case("subscriptions") => Route::Arm(nothing()),
+            Some(_) | None => Route::Elsewhere,
+        };
     };
     let words: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -125,6 +119,11 @@ pub fn parse(path: &str) -> Route {
         [_, rest @ ..] => login(&segments[0], rest),
         [] => Route::Elsewhere,
     }
+}
+
+fn decoded(path: &str) -> Option<Vec<String>> {
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.map(|segment| percent_decode_str(segment).decode_utf8().ok().map(|text| text.into_owned())).collect()
 }
 
 fn adfs(rest: &[&str]) -> Route {

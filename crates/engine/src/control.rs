@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// What came of asking a session to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub struct Control {
     registry: Arc<Registry>,
     master: MasterKey,
     probe: Arc<Probe>,
+    tasks: TaskTracker,
 }
 
 impl Control {
@@ -79,8 +81,9 @@ impl Control {
         directory: Arc<Directory>,
         registry: Arc<Registry>,
         master: MasterKey,
+        tasks: TaskTracker,
     ) -> Self {
-        Self { store, directory, registry, master, probe: Arc::new(Probe::new()) }
+        Self { store, directory, registry, master, probe: Arc::new(Probe::new()), tasks }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -148,27 +151,39 @@ impl Control {
         if !self.may(caller, Action::TerminateSession, Resource::of(&session)) {
             return Err(self.deny(caller, Action::TerminateSession, Some(id)).await);
         }
-        let ending = by_operator(caller, reason);
-        let wish = self.store.apply(id, vec![Event::End { ending: ending.clone() }]);
+        let order = self.clone().order_end(id.clone(), live, by_operator(caller, reason), wait);
+        // A caller who goes away must not leave a row that says terminating before a connection that goes on.
+        self.tasks.spawn(order).await.map_err(|_| Refusal::internal("the task that ends a session has gone"))?
+    }
+
+    /// Writes the wish to end, acts upon it, and waits for the end.
+    async fn order_end(
+        self,
+        id: SessionId,
+        live: Option<Arc<Live>>,
+        ending: Ending,
+        wait: Duration,
+    ) -> Result<Termination, Refusal> {
+        let wish = self.store.apply(&id, vec![Event::End { ending: ending.clone() }]);
         match (tokio::time::timeout(Self::WISH_MAX, wish).await, live) {
             (Ok(Ok(applied)), Some(live)) => {
                 live.end(applied.session.ending().cloned().unwrap_or(ending));
                 Ok(confirmed(&live, wait).await)
             }
-            (Ok(Ok(_)), None) => {
+            (Ok(Ok(applied)), None) => {
                 // No connection stands behind this row; whoever owned it is gone.
-                let activity = session.activity;
-                let applied = self.store.apply(id, vec![Event::Closed { activity }]).await?;
+                let activity = applied.session.activity;
+                let applied = self.store.apply(&id, vec![Event::Closed { activity }]).await?;
                 tracing::error!(session = %id, "a live row without a connection was found and closed");
                 Ok(Termination::Confirmed { closed: applied.at, ending })
             }
             // It ended by itself between the reading and the wish.
-            (Ok(Err(Refusal::Conflict { .. })), _) => match self.store.session(id).await? {
+            (Ok(Err(Refusal::Conflict { .. })), _) => match self.store.session(&id).await? {
                 Some(now) => match (now.ended(), now.ending()) {
                     (Some(ended), Some(ending)) => Ok(Termination::AlreadyEnded { ended, ending: ending.clone() }),
                     _ => Err(Refusal::internal(format!("session {id} refuses to end and has not ended"))),
                 },
-                None => Err(Refusal::not_found("session", id)),
+                None => Err(Refusal::not_found("session", &id)),
             },
             (Ok(Err(refusal)), Some(live)) => {
                 tracing::error!(session = %id, ?refusal, "ending a session although its row cannot be written");

@@ -129,7 +129,13 @@ impl Engine {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
         Ok(Engine {
-            control: Control::new(Arc::clone(&store), Arc::clone(&directory), Arc::clone(&registry), master.clone()),
+            control: Control::new(
+                Arc::clone(&store),
+                Arc::clone(&directory),
+                Arc::clone(&registry),
+                master.clone(),
+                tasks.clone(),
+            ),
             gate: Gate::new(Arc::clone(&directory), supervisor),
             identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
             pager: Pager::new(&master),

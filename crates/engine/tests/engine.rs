@@ -152,6 +152,25 @@ async fn a_socket_that_stays_open_is_never_reported_as_closed() {
 }
 
 #[tokio::test]
+async fn a_kill_goes_on_when_whoever_asked_for_it_leaves() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    for _ in 0..20 {
+        let client = FakeLeg::new();
+        let admission = world.open(&alice, &client).await;
+        let id = admission.session().clone();
+        // Polled once, then dropped: the wish is on its way at most.
+        let asked = Box::pin(world.engine.control.terminate(&alice, &id, "", WAIT));
+        let _left = tokio::time::timeout(Duration::from_micros(300), asked).await;
+        if world.row(&id).await.state() == State::Terminating {
+            assert_eq!(admission.ending().await.reason, EndReason::DisconnectedByOperator);
+        }
+        assert_ne!(admission.end(EndReason::ClientClosed, "").await.reason, EndReason::InternalError);
+        assert!(client.is_closed());
+    }
+}
+
+#[tokio::test]
 async fn others_sessions_are_not_found_and_never_ended() {
     let world = World::new().await;
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);

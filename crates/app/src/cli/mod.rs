@@ -1,0 +1,151 @@
+//! The client half of the command line: a client of the own API and of nothing else.
+//!
+//! ```text
+//! sessions  kill  watch  credentials  targets  whoami  completions     the verbs
+//! client    requests and what is said when they fail      stream       the event stream, line by line
+//! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
+//! screen    how an answer is shown          table  columns that fit    plain   what untrusted text may look like
+//! failure   what is said, and the exit status             ask          questions to the person
+//! ```
+//!
+//! This module never knows: the store, the engine, a configuration file of the server. Exit statuses stand in
+//! `docs/operations/exit-codes.md`.
+
+mod ask;
+mod client;
+mod completions;
+mod credentials;
+mod failure;
+mod filter;
+mod kill;
+mod plain;
+mod resolve;
+mod screen;
+mod sessions;
+mod span;
+mod stream;
+mod table;
+mod targets;
+mod watch;
+mod whoami;
+
+use client::Client;
+use failure::Failure;
+use screen::{Format, Screen};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The verbs of a client.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// See sessions, and end them
+    #[command(subcommand, visible_alias = "session")]
+    Sessions(SessionsCommand),
+    /// Issue, list and revoke credentials
+    #[command(subcommand, visible_alias = "credential")]
+    Credentials(credentials::CredentialsCommand),
+    /// See where sessions can lead
+    #[command(subcommand, visible_alias = "target")]
+    Targets(targets::TargetsCommand),
+    /// Say as whom the bastion knows you
+    Whoami,
+    /// Write a completion script for a shell
+    #[command(after_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+}
+
+/// What can be done with sessions.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum SessionsCommand {
+    /// List who is connected right now
+    #[command(visible_alias = "list")]
+    Ls(Box<sessions::LsArgs>),
+    /// Show one session, live or past
+    #[command(visible_alias = "get")]
+    Show(sessions::ShowArgs),
+    /// End sessions, and say when each ended
+    #[command(visible_alias = "terminate", after_help = kill::HELP)]
+    Kill(Box<kill::KillArgs>),
+    /// Follow what happens
+    Watch(Box<watch::WatchArgs>),
+    /// List who was connected
+    History(Box<sessions::HistoryArgs>),
+}
+
+/// What holds for every verb of a client.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Client options")]
+pub struct Globals {
+    /// The bastion's address, such as https://bastion:8443
+    #[arg(long, global = true, env = "RAVELIN_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// An API token; better given by the environment than on the command line, which others can see
+    #[arg(long, global = true, env = "RAVELIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<Token>,
+    /// Certificates to trust, in place of the system's
+    #[arg(long, global = true, env = "SSL_CERT_FILE", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// How to show answers; a table unless given, JSON with --query
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+    /// Pick from the answer by a JMESPath expression, such as "[].id"
+    #[arg(long, global = true, value_name = "JMESPATH")]
+    pub query: Option<String>,
+    /// Show times in UTC instead of as local and relative ones
+    #[arg(long, global = true)]
+    pub utc: bool,
+    /// Show no colours; the variable NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// A token that does not show itself.
+#[derive(Clone)]
+pub struct Token(secrecy::SecretString);
+
+impl std::str::FromStr for Token {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Token(secrecy::SecretString::from(text.trim())))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Does what the command says and tells the outcome by the exit status.
+#[must_use]
+pub fn run(command: Command, globals: Globals) -> ExitCode {
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(carry_out(command, &globals)),
+        Err(error) => Err(Failure::other(format!("cannot start: {error}"))),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => failure.tell(),
+    }
+}
+
+async fn carry_out(command: Command, globals: &Globals) -> Result<ExitCode, Failure> {
+    let command = match command {
+        Command::Completions(args) => return completions::write(args),
+        other => other,
+    };
+    let screen = Screen::new(globals)?;
+    let client = Client::new(globals)?;
+    match command {
+        Command::Sessions(SessionsCommand::Ls(args)) => sessions::ls(&client, &screen, *args).await,
+        Command::Sessions(SessionsCommand::Show(args)) => sessions::show(&client, &screen, args).await,
+        Command::Sessions(SessionsCommand::Kill(args)) => kill::kill(&client, &screen, *args).await,
+        Command::Sessions(SessionsCommand::Watch(args)) => watch::watch(&client, &screen, *args).await,
+        Command::Sessions(SessionsCommand::History(args)) => sessions::history(&client, &screen, *args).await,
+        Command::Credentials(command) => credentials::carry_out(&client, &screen, command).await,
+        Command::Targets(command) => targets::carry_out(&client, &screen, command).await,
+        Command::Whoami => whoami::whoami(&client, &screen).await,
+        Command::Completions(args) => completions::write(args),
+    }
+}

@@ -3,6 +3,7 @@
 use crate::backlog::{Backlog, MESSAGE_BYTES};
 use ravelin_engine::relay::{Broken, Sink, Source, Unit};
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Extended data of this type is the error stream; RFC 4254, section 5.2. No other type is defined.
@@ -17,11 +18,12 @@ pub(crate) struct ChannelSource {
     given_bytes: usize,
     held: Option<Unit>,
     closed: bool,
+    said_all: Arc<AtomicBool>,
 }
 
 impl ChannelSource {
     pub(crate) fn new(read: ChannelReadHalf, id: ChannelId, backlog: Arc<Backlog>) -> Self {
-        Self { read, id, backlog, given_bytes: 0, held: None, closed: false }
+        Self { read, id, backlog, given_bytes: 0, held: None, closed: false, said_all: Arc::default() }
     }
 
     /// The next message as it came.
@@ -31,7 +33,11 @@ impl ChannelSource {
         match &message {
             None => {}
             Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => self.given_bytes = data.len(),
-            Some(ChannelMsg::Close) => self.closed = true,
+            Some(ChannelMsg::Eof) => self.said_all.store(true, Ordering::Relaxed),
+            Some(ChannelMsg::Close) => {
+                self.said_all.store(true, Ordering::Relaxed);
+                self.closed = true;
+            }
             Some(other) if is_counted(other) => self.given_bytes = MESSAGE_BYTES,
             Some(_) => {}
         }
@@ -41,6 +47,11 @@ impl ChannelSource {
     /// Gives `unit` out first.
     pub(crate) fn hold(&mut self, unit: Unit) {
         self.held = Some(unit);
+    }
+
+    /// Becomes true when the far end has sent its end of file, or closed.
+    pub(crate) fn said_all(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.said_all)
     }
 
     /// Whether the far end closed the channel, as opposed to its connection being lost.
@@ -142,31 +153,84 @@ impl Sink for TargetSink {
 
 /// Into a client's channel.
 pub(crate) struct ClientSink {
-    pub(crate) write: Arc<ChannelWriteHalf<server::Msg>>,
-    pub(crate) handle: server::Handle,
-    /// How the program ended, for whoever asks later.
-    pub(crate) exit: LastExit,
+    write: Arc<ChannelWriteHalf<server::Msg>>,
+    handle: server::Handle,
+    program: Option<ProgramEnd>,
+}
+
+/// What a sink knows of the program whose channel it feeds.
+struct ProgramEnd {
+    exit: LastExit,
+    // A client that has sent its own end of file closes the channel when it sees the program's, and the library answers
+    // a close with a close at once: an exit status that comes later would be lost. So the end of file waits for it.
+    eof_held: bool,
+}
+
+impl ClientSink {
+    /// For forwarded bytes.
+    pub(crate) fn for_bytes(write: Arc<ChannelWriteHalf<server::Msg>>, handle: server::Handle) -> Self {
+        Self { write, handle, program: None }
+    }
+
+    /// For what a program says. How it ended is noted in `exit`.
+    pub(crate) fn for_program(
+        write: Arc<ChannelWriteHalf<server::Msg>>,
+        handle: server::Handle,
+        exit: LastExit,
+    ) -> Self {
+        Self { write, handle, program: Some(ProgramEnd { exit, eof_held: false }) }
+    }
+
+    fn note(&self, ended: impl FnOnce() -> String) {
+        if let Some(program) = &self.program {
+            program.exit.set(ended());
+        }
+    }
+
+    /// Sends the end of file that was held back.
+    async fn release_eof(&mut self) -> Result<(), russh::Error> {
+        match &mut self.program {
+            Some(program) if program.eof_held => {
+                program.eof_held = false;
+                self.write.eof().await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 impl Sink for ClientSink {
     async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
-        match unit {
-            Unit::Data(bytes) => self.write.data_bytes(bytes).await.map_err(|_| Broken),
-            Unit::ErrorData(bytes) => self.write.extended_data_bytes(STDERR, bytes).await.map_err(|_| Broken),
-            Unit::Eof => self.write.eof().await.map_err(|_| Broken),
+        let sent = match unit {
+            Unit::Data(bytes) => self.write.data_bytes(bytes).await,
+            Unit::ErrorData(bytes) => self.write.extended_data_bytes(STDERR, bytes).await,
+            Unit::Eof => match &mut self.program {
+                Some(program) => {
+                    program.eof_held = true;
+                    Ok(())
+                }
+                None => self.write.eof().await,
+            },
             Unit::Exit(status) => {
-                self.exit.set(format!("exit status {status}"));
-                self.write.exit_status(status).await.map_err(|_| Broken)
+                self.note(|| format!("exit status {status}"));
+                match self.write.exit_status(status).await {
+                    Ok(()) => self.release_eof().await,
+                    Err(error) => Err(error),
+                }
             }
             Unit::ExitSignal { name, core_dumped, message } => {
-                self.exit.set(format!("signal {name}"));
+                self.note(|| format!("signal {name}"));
                 let id = self.write.id();
                 let sent = self.handle.exit_signal_request(id, signal(&name), core_dumped, message, String::new());
-                sent.await.map_err(|()| Broken)
+                match sent.await {
+                    Ok(()) => self.release_eof().await,
+                    Err(()) => Err(russh::Error::SendError),
+                }
             }
             // A target has no terminal to resize and sends no signals to the person.
             Unit::Resize { .. } | Unit::Signal(_) => Ok(()),
-        }
+        };
+        sent.map_err(|_| Broken)
     }
 }
 

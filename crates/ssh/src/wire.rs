@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Watch {
     logged_in: AtomicBool,
     software: OnceLock<String>,
+    write_blocked: AtomicBool,
     said_goodbye: CancellationToken,
 }
 
@@ -36,6 +37,11 @@ impl Watch {
     /// What the peer calls itself, without the protocol's version; empty while it has not spoken.
     pub(crate) fn software(&self) -> String {
         self.software.get().cloned().unwrap_or_default()
+    }
+
+    /// Whether the peer takes nothing at the moment, so that there is no use in telling it anything.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.write_blocked.load(Ordering::Relaxed)
     }
 
     /// Resolves when everything was written and our side of the connection is closed.
@@ -176,7 +182,10 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, data);
+        this.watch.write_blocked.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

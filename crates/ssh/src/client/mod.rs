@@ -155,8 +155,8 @@ impl Dialled {
         }?;
         if !accepted {
             let detail = match seen.lost() {
-                Some(lost) => format!("{} refused {login}: {lost}", target.name),
-                None => format!("{} refused {login}", target.name),
+                Some(lost) => format!("{login} was refused: {lost}"),
+                None => format!("{login} was refused"),
             };
             return Err(Unreached::new(EndReason::AuthFailed, detail));
         }

@@ -148,6 +148,9 @@ impl Connection {
 
     /// Ends the connection in the protocol's way; returns when it was written. The caller bounds the time.
     pub(super) async fn disconnect(&self, text: &str) {
+        if self.entry.watch.is_stuck() {
+            return;
+        }
         let sent = self.handle.disconnect(Disconnect::ByApplication, text.to_owned(), "en".to_owned()).await;
         if sent.is_ok() {
             self.entry.watch.said_goodbye().await;

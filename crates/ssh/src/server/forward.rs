@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::program::both;
 use super::session::{Line, Missing, Up};
 use crate::client::Inbound;
-use crate::units::{ChannelSource, ClientSink, LastExit, TargetSink};
+use crate::units::{ChannelSource, ClientSink, TargetSink};
 use ravelin_engine::relay::Flow;
 use ravelin_model::policy::Action;
 use russh::server::{ChannelOpenHandle, Msg};
@@ -47,7 +47,7 @@ pub(super) async fn direct(
     match up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port).await {
         Ok(target) => {
             reply.accept().await;
-            join(&connection, channel, target, &up, line.exit()).await;
+            join(&connection, channel, target, &up).await;
         }
         Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
         Err(error) => {
@@ -73,7 +73,7 @@ pub(super) async fn next(inbound: &mut mpsc::Receiver<Inbound>) -> Option<Inboun
 }
 
 /// Connects a channel that the target opens to the client, if it was asked for.
-pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up>, exit: LastExit) {
+pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up>) {
     let Some(place) = connection.place() else {
         tracing::debug!("a channel from a target was refused: too many on this connection");
         return;
@@ -100,7 +100,7 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up
         match opened {
             Ok(client) => {
                 reply.accept().await;
-                join(&owner, client, target, &up, exit).await;
+                join(&owner, client, target, &up).await;
             }
             Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
             Err(error) => {
@@ -111,19 +111,13 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up
 }
 
 /// Relays two open channels until one side closes.
-async fn join(
-    connection: &Arc<Connection>,
-    client: Channel<Msg>,
-    target: Channel<client::Msg>,
-    up: &Arc<Up>,
-    exit: LastExit,
-) {
+async fn join(connection: &Arc<Connection>, client: Channel<Msg>, target: Channel<client::Msg>, up: &Arc<Up>) {
     let (read, client_write) = client.split();
     let mut from_client = ChannelSource::new(read, client_write.id(), Arc::clone(&connection.entry.backlog));
     let (read, target_write) = target.split();
     let mut from_target = ChannelSource::new(read, target_write.id(), Arc::clone(up.link.backlog()));
     let (client_write, target_write) = (Arc::new(client_write), Arc::new(target_write));
-    let mut to_client = ClientSink { write: Arc::clone(&client_write), handle: connection.handle.clone(), exit };
+    let mut to_client = ClientSink::for_bytes(Arc::clone(&client_write), connection.handle.clone());
     let mut to_target = TargetSink { write: Arc::clone(&target_write) };
     let inward = up.relay.pump(Flow::In, &mut from_client, &mut to_target);
     let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);

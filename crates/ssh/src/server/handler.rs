@@ -18,6 +18,7 @@ use russh::keys::{Algorithm, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(super) struct Entry {
     pub(super) backlog: Arc<Backlog>,
     ticket: Mutex<Option<Ticket>>,
     claimed: Mutex<Option<String>>,
+    offers_agent: AtomicBool,
     connection: OnceLock<Weak<Connection>>,
 }
 
@@ -51,6 +53,7 @@ impl Entry {
             backlog,
             ticket: Mutex::new(Some(ticket)),
             claimed: Mutex::default(),
+            offers_agent: AtomicBool::new(false),
             connection: OnceLock::new(),
         }
     }
@@ -75,6 +78,11 @@ impl Entry {
     fn claim(&self, user: &str) {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.get_or_insert_with(|| user.chars().take(64).collect());
+    }
+
+    /// Whether the client said that its agent may be asked. One that did not takes the question for an attack.
+    pub(super) fn offers_agent(&self) -> bool {
+        self.offers_agent.load(Ordering::Acquire)
     }
 
     fn log_in(&self) {
@@ -357,6 +365,7 @@ impl Handler for ClientHandler {
 
     async fn agent_request(&mut self, channel: ChannelId, _session: &mut Session) -> Result<bool, Self::Error> {
         self.count_message(channel);
+        self.entry.offers_agent.store(true, Ordering::Release);
         // Whether the target gets it is decided, and told, when the program starts.
         Ok(true)
     }

@@ -42,12 +42,22 @@ pub(super) async fn serve(mut channel: ProgramChannel, program: Program) {
         Ok(admission) => {
             let (line, end) = session::line(false);
             tokio::spawn(session::run(Arc::clone(&connection), admission, end));
-            tokio::select! {
-                () = channel.run(program, &line) => {}
+            let write = Arc::clone(&channel.write);
+            let cut = tokio::select! {
+                () = channel.run(program, &line) => false,
                 // The farewell is said before the cut.
-                () = leg.is_cut() => {}
-            }
+                () = leg.is_cut() => true,
+            };
             leg.set_closed();
+            if cut {
+                connection.hide_face(write.id());
+                let closing = async {
+                    write.exit_status(EXIT_NOT_RUN).await?;
+                    write.close().await
+                };
+                // The connection is gone when this was all that it carried.
+                let _gone: Result<(), russh::Error> = closing.await;
+            }
         }
         Err(text) => {
             if show(&channel, format!("\r\n{text}\r\n")).await && channel.leave(EXIT_NOT_RUN).await.is_err() {

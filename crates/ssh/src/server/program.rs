@@ -206,7 +206,7 @@ impl ProgramChannel {
             }
         }
         let mut to_client =
-            ClientSink { write: Arc::clone(&self.write), handle: self.connection.handle.clone(), exit: line.exit() };
+            ClientSink::for_program(Arc::clone(&self.write), self.connection.handle.clone(), line.exit());
         let mut to_target = TargetSink { write: Arc::clone(&write) };
         let inward = up.relay.pump(Flow::In, &mut self.source, &mut to_target);
         let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);

@@ -286,7 +286,7 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
                 return (unreached.reason, unreached.detail);
             }
             arrival = arrived => match (arrival, &up) {
-                (Some(arrival), Some(up)) => forward::bridge(connection, arrival, up, end.exit.clone()),
+                (Some(arrival), Some(up)) => forward::bridge(connection, arrival, up),
                 (Some(_), None) | (None, _) => inbound = None,
             },
             request = end.requests.recv() => match request {
@@ -328,8 +328,10 @@ async fn reach(
     let dialled = client::dial(target).await.map_err(cannot)?;
     admission.attach_target(dialled.leg());
     let agent = match way.proof {
-        LoginProof::ForwardedAgent => connection.handle.channel_open_agent().await.ok(),
-        LoginProof::Key(_) | LoginProof::Password(_) => None,
+        LoginProof::ForwardedAgent if connection.entry.offers_agent() => {
+            connection.handle.channel_open_agent().await.ok()
+        }
+        LoginProof::ForwardedAgent | LoginProof::Key(_) | LoginProof::Password(_) => None,
     };
     let agent_id = agent.as_ref().map(russh::Channel::id);
     let agent = agent.map(russh::Channel::into_stream);

@@ -5,7 +5,7 @@ use super::connection::{ChannelLeg, Connection};
 use super::forward::{Destination, prohibited, unconnected};
 use super::session::not_found;
 use crate::client;
-use crate::units::{ChannelSource, ClientSink, LastExit};
+use crate::units::{ChannelSource, ClientSink};
 use ravelin_engine::gate::Ask;
 use ravelin_engine::leg::GuardedStream;
 use ravelin_engine::relay::{Flow, ReadSource, Stopped, WriteSink};
@@ -15,6 +15,7 @@ use ravelin_model::{Refusal, Target};
 use russh::Channel;
 use russh::server::{ChannelOpenHandle, Msg};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The port that clients ask for when nobody told them another.
 const SSH_PORT: u32 = 22;
@@ -35,7 +36,20 @@ pub(super) async fn serve(
         }
     };
     let counted = connection.count_session();
-    let (reason, detail) = carry(&connection, &admission, &leg, channel, reply).await;
+    let id = channel.id();
+    let (reason, detail) = tokio::select! {
+        carried = carry(&connection, &admission, &leg, channel, reply) => carried,
+        // Somebody ends it: the channel stays until the farewell was said.
+        ending = admission.ending() => {
+            leg.is_cut().await;
+            (ending.reason, ending.detail)
+        }
+    };
+    // Nothing goes through any more. The close is not waited for: the library delivers it when the client takes it.
+    let handle = connection.handle.clone();
+    tokio::spawn(async move {
+        let _client_gone = handle.close(id).await;
+    });
     leg.set_closed();
     admission.end(reason, &detail).await;
     drop(counted);
@@ -82,7 +96,6 @@ async fn carry(
     let dialled = tokio::select! {
         dialled = client::dial(target) => dialled,
         gone = connection.gone() => return (gone.reason, gone.detail),
-        () = leg.is_cut() => return (EndReason::InternalError, "cut while dialling".to_owned()),
     };
     let dialled = match dialled {
         Ok(dialled) => dialled,
@@ -102,7 +115,6 @@ async fn carry(
     tokio::select! {
         outcome = relay(connection, admission, channel, dialled.into_stream()) => outcome,
         gone = connection.gone() => (gone.reason, gone.detail),
-        () = leg.is_cut() => (EndReason::InternalError, "cut without a reason".to_owned()),
     }
 }
 
@@ -116,33 +128,34 @@ async fn relay(
     let (read, write) = channel.split();
     let id = write.id();
     let mut from_client = ChannelSource::new(read, id, Arc::clone(&connection.entry.backlog));
-    let mut to_client =
-        ClientSink { write: Arc::new(write), handle: connection.handle.clone(), exit: LastExit::default() };
+    let mut to_client = ClientSink::for_bytes(Arc::new(write), connection.handle.clone());
     let (read, write) = tokio::io::split(stream);
     let (mut from_target, mut to_target) = (ReadSource::new(read), WriteSink::new(write));
     let relay = admission.relay();
-    let reason = {
+    let client_said_all = from_client.said_all();
+    let (first, stopped) = {
         let inward = relay.pump(Flow::In, &mut from_client, &mut to_target);
         let outward = relay.pump(Flow::Out, &mut from_target, &mut to_client);
         tokio::pin!(inward, outward);
         tokio::select! {
-            // The target has said all; what the client still sends may be wanted, until it closes.
-            _done = &mut outward => match inward.await {
-                Stopped::SourceClosed | Stopped::SinkClosed | Stopped::Ended => EndReason::TargetClosed,
-            },
-            stopped = &mut inward => match stopped {
-                Stopped::SinkClosed => {
-                    outward.await;
+            _ = &mut outward => {
+                let first = if client_said_all.load(Ordering::Relaxed) {
+                    EndReason::ClientClosed
+                } else {
                     EndReason::TargetClosed
-                }
-                Stopped::SourceClosed | Stopped::Ended => EndReason::ClientClosed,
+                };
+                // The target has said all; what the client still sends may be wanted, until it closes.
+                (first, inward.await)
+            }
+            stopped = &mut inward => match stopped {
+                Stopped::SinkClosed => (EndReason::TargetClosed, outward.await),
+                Stopped::SourceClosed | Stopped::Ended => (EndReason::ClientClosed, stopped),
             },
         }
     };
-    // Does not wait for a client that takes nothing: the library delivers it when it can.
-    let handle = connection.handle.clone();
-    tokio::spawn(async move {
-        let _client_gone = handle.close(id).await;
-    });
-    (reason, String::new())
+    match stopped {
+        // The session's ending is known elsewhere, and says why.
+        Stopped::Ended => std::future::pending().await,
+        Stopped::SourceClosed | Stopped::SinkClosed => (first, String::new()),
+    }
 }

@@ -41,7 +41,7 @@ impl Client {
         if loopback {
             builder = builder.no_proxy();
         }
-        let ca = globals.ca.clone().filter(|path| !path.as_os_str().is_empty());
+        let ca = globals.ca.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
         if url.scheme() == "http" {
             if !loopback {
                 super::screen::note("warning: the token travels in clear text; use an https address");
@@ -174,8 +174,10 @@ impl Client {
             return self.unreachable("what is there does not speak TLS").hint("for a plain HTTP listener: http://…");
         }
         if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            let failure =
-                Failure::new(Exit::Unreachable, format!("the certificate of {} is not trusted: {why}", self.url));
+            let failure = Failure::new(
+                Exit::Unreachable,
+                format!("the certificate of {} is not trusted: {}", self.url, untrusted(why)),
+            );
             return match &self.ca {
                 Some(ca) => failure.hint(format!(
                     "SSL_CERT_FILE (or --ca) names {}; it must hold the certificate of the bastion's CA",
@@ -260,18 +262,37 @@ fn refused(problem: wire::Problem) -> Failure {
 fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        if tls.is_some() {
-            return tls;
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
         }
-        next = error.source();
+        // An I/O error hides what it wraps from `source`.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
 
+/// Why a certificate is not accepted, in the words of those who issue them.
+fn untrusted(why: &rustls::CertificateError) -> String {
+    use rustls::CertificateError;
+    match why {
+        CertificateError::UnknownIssuer => "nobody whom this machine trusts issued it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet; is this machine's clock right?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("it was issued for another name ({why})")
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The innermost cause, which is the one that people know.
-pub(crate) fn causes(error: &dyn Error) -> String {
+fn causes(error: &dyn Error) -> String {
     let mut last = error;
     while let Some(next) = last.source() {
         last = next;

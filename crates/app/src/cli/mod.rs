@@ -32,7 +32,7 @@ mod whoami;
 use client::Client;
 use failure::Failure;
 use screen::{Format, Screen};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// The verbs of a client.
@@ -84,7 +84,7 @@ pub struct Globals {
     pub token: Option<Token>,
     /// Certificates to trust, in place of the system's
     #[arg(long, global = true, env = "SSL_CERT_FILE", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub ca: Option<OsString>,
     /// How to show answers; a table unless given, JSON with --query
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,

@@ -1,6 +1,6 @@
 //! `ravelin sessions watch`: follows what happens, and comes back by itself to where it was.
 
-use super::client::{Client, SILENCE_MAX, causes};
+use super::client::{Client, SILENCE_MAX};
 use super::failure::{Exit, Failure};
 use super::filter::words;
 use super::screen::{self, Format, Screen};
@@ -114,7 +114,7 @@ impl Watcher<'_> {
             let bytes = match tokio::time::timeout(SILENCE_MAX, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
                 Ok(Ok(None)) => return Ok(Left::Broken("the bastion ended the stream".to_owned())),
-                Ok(Err(error)) => return Ok(Left::Broken(causes(&error))),
+                Ok(Err(_)) => return Ok(Left::Broken("it broke off".to_owned())),
                 Err(_elapsed) => return Ok(Left::Broken("the bastion is silent".to_owned())),
             };
             let blocks = match decoder.handle(&bytes) {

@@ -59,6 +59,6 @@ fn a_second_server_on_the_same_state_is_refused_with_the_reason() {
     second.args(["dev", "--ssh", "127.0.0.1:0", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state-dir"]);
     let said = ravelin_e2e::run(second.arg(&server.dir));
     assert_ne!(said.code, 0);
-    assert!(said.err.contains("in use"), "{said:?}");
+    assert!(said.err.contains("another ravelin"), "{said:?}");
     assert!(server.live().is_empty(), "the first one goes on");
 }

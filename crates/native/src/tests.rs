@@ -482,11 +482,14 @@ async fn what_is_no_request_of_this_api_is_refused_in_its_dialect() {
             assert!(problem.detail.contains("`resaon`"), "{}", problem.detail);
         }
     }
+    let matching = "/api/v1/sessions/terminate-matching";
     for (path, body, field) in [
         (path, json!({ "ids": [] }), "ids"),
         (path, json!({ "ids": ["alice-07a16060613c408b5", "x"] }), "ids[1]"),
         (path, json!({ "ids": ["alice-07a16060613c408b5"], "reason": "x".repeat(401) }), "reason"),
         (path, json!({ "ids": ["alice-07a16060613c408b5"], "wait_ms": 60001 }), "wait_ms"),
+        (matching, json!({ "filter": { "client": "x" }, "dry_run": true }), "filter.client"),
+        (matching, json!({ "filter": {} }), "expect"),
         ("/api/v1/credentials", json!({ "kind": "token", "expires": "soon" }), "expires"),
         ("/api/v1/credentials", json!({ "kind": "token", "principal": "a:b" }), "principal"),
         ("/api/v1/credentials", json!({ "kind": "token", "note": "x".repeat(201) }), "note"),

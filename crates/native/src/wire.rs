@@ -195,7 +195,8 @@ pub struct ListPage {
 pub struct SessionPage {
     /// In the order asked for.
     pub items: Vec<Session>,
-    /// There if and only if more follow; good for the same caller, filter and order.
+    /// There when more may follow; good for the same caller, filter and order. A page may be shorter than the limit,
+    /// even empty, and still have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }

@@ -131,10 +131,10 @@ pub fn run(command: Command, globals: Globals) -> ExitCode {
 }
 
 async fn carry_out(command: Command, globals: &Globals) -> Result<ExitCode, Failure> {
-    let command = match command {
-        Command::Completions(args) => return completions::write(args),
-        other => other,
-    };
+    if let Command::Completions(args) = command {
+        // The one verb that needs no bastion.
+        return completions::write(args);
+    }
     let screen = Screen::new(globals)?;
     let client = Client::new(globals)?;
     match command {

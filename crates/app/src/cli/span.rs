@@ -72,11 +72,14 @@ pub(crate) fn length(span: Duration) -> String {
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| {
         if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit} {small}{small_unit}") }
     };
-    match () {
-        () if days > 0 => two(days, "d", hours % 24, "h"),
-        () if hours > 0 => two(hours, "h", minutes % 60, "m"),
-        () if minutes > 0 => format!("{minutes}m"),
-        () => format!("{seconds}s"),
+    if days > 0 {
+        two(days, "d", hours % 24, "h")
+    } else if hours > 0 {
+        two(hours, "h", minutes % 60, "m")
+    } else if minutes > 0 {
+        format!("{minutes}m")
+    } else {
+        format!("{seconds}s")
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn terminate_matching(
     request::Json(wish): request::Json<wire::TerminateMatching>,
 ) -> Result<Json<wire::Matching>, Fault> {
     params.none()?;
-    let filter = live_only(map::filter(&wish.filter)?, &wish.filter.state)?;
+    let filter = live_only(map::filter(&wish.filter).map_err(within_filter)?, &wish.filter.state)?;
     let reason = ending::reason(wish.reason)?;
     let wait = ending::wait(wish.wait_ms)?;
     if !wish.dry_run && wish.expect.is_none() {
@@ -65,6 +65,15 @@ fn live_only(mut filter: SessionFilter, words: &[String]) -> Result<SessionFilte
         filter.states = SessionFilter::live().states;
     }
     Ok(filter)
+}
+
+/// Names the member by its place in the body.
+fn within_filter(refusal: Refusal) -> Refusal {
+    if let Refusal::Invalid { field, because } = refusal {
+        Refusal::Invalid { field: format!("filter.{field}"), because }
+    } else {
+        refusal
+    }
 }
 
 async fn every(control: &Control, caller: &Caller, filter: SessionFilter) -> Result<Vec<Session>, Fault> {

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The executable. Everything it does stands in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ravelin::main()
+}

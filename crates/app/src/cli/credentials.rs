@@ -22,6 +22,8 @@ pub enum CredentialsCommand {
     /// Revoke credentials: what they proved is refused from now on
     #[command(visible_alias = "rm")]
     Revoke(RevokeArgs),
+    /// Issue a deployment's first credential, on its own machine, without having one
+    Bootstrap(crate::bootstrap::BootstrapArgs),
 }
 
 /// What a credential is good for.
@@ -77,6 +79,7 @@ pub(crate) async fn carry_out(
     command: CredentialsCommand,
 ) -> Result<ExitCode, Failure> {
     match command {
+        CredentialsCommand::Bootstrap(args) => Ok(crate::bootstrap::carry_out(&args).await),
         CredentialsCommand::Issue(args) => issue(client, screen, args).await,
         CredentialsCommand::Ls(args) => ls(client, screen, args).await,
         CredentialsCommand::Revoke(args) => revoke(client, screen, args).await,

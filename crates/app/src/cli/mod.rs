@@ -135,6 +135,10 @@ async fn carry_out(command: Command, globals: &Globals) -> Result<ExitCode, Fail
         // The one verb that needs no bastion.
         return completions::write(args);
     }
+    if let Command::Credentials(credentials::CredentialsCommand::Bootstrap(args)) = &command {
+        // The one that needs the bastion's own files instead.
+        return Ok(crate::bootstrap::carry_out(args).await);
+    }
     let screen = Screen::new(globals)?;
     let client = Client::new(globals)?;
     match command {

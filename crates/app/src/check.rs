@@ -1,0 +1,80 @@
+//! `ravelin check`: everything that is wrong with a configuration, before it runs.
+
+use crate::config::{self, Bind, Loaded, Tls, Weight, units};
+use crate::serve::node::Sockets;
+use crate::state::StateDir;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What `ravelin check` is told.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 when it can run, 1 when not; each fault is one line with file, line, key and fix."
+)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "ravelin.toml")]
+    pub config: PathBuf,
+}
+
+/// Runs `ravelin check`. What is wrong goes to standard output: it is what was asked for.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let outcome = crate::block_on(async { Ok(report(args)) });
+    let (text, fine) = match outcome {
+        Ok(report) => report,
+        Err(error) => return crate::finish(Err(error)),
+    };
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        return crate::finish(Err(error.into()));
+    }
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The report, and whether Ravelin would run.
+fn report(args: &CheckArgs) -> (String, bool) {
+    let path = args.config.display();
+    match config::load(&args.config) {
+        Ok(loaded) => {
+            let warnings: String = loaded.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+            // A running node has its own ports; that they are in use says nothing then.
+            if !StateDir::is_in_use(&loaded.config.state_dir)
+                && let Err(error) = Sockets::take(&loaded.config)
+            {
+                let faults: String = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
+                return (format!("{warnings}{faults}{path} cannot be run\n"), false);
+            }
+            (format!("{warnings}{path} is fine\n{}", summary(&loaded)), true)
+        }
+        Err(refused) => {
+            let errors = refused.faults.iter().filter(|fault| fault.weight == Weight::Error).count();
+            let faults: String = refused.faults.iter().map(|fault| format!("{fault}\n")).collect();
+            let plural = if errors == 1 { "" } else { "s" };
+            (format!("{faults}{path} cannot be run: {errors} error{plural}\n"), false)
+        }
+    }
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let listens: Vec<String> = [("ssh", &config.ssh), ("https", &config.https), ("http", &config.http)]
+        .into_iter()
+        .filter_map(|(what, bind)| bind.as_ref().map(|Bind { address, .. }| format!("{what} {address}")))
+        .collect();
+    let certificate = match &config.tls {
+        Tls::Files { .. } => "from the files that are named",
+        Tls::OwnAuthority { .. } => "from an authority of its own, which clients have to trust",
+    };
+    let limit = |limit: Option<_>| limit.map_or("never".to_owned(), units::in_words);
+    let rows = [
+        ("listens on", listens.join(", ")),
+        ("certificate", certificate.to_owned()),
+        ("state", config.state_dir.display().to_string()),
+        ("ends sessions", format!("idle: {}, old: {}", limit(config.limits.idle), limit(config.limits.duration))),
+        ("keeps history", units::in_words(config.history_keep)),
+        ("principals", loaded.rules.inventory.principals().count().to_string()),
+        ("targets", loaded.rules.inventory.targets().len().to_string()),
+        ("policies", loaded.policies.join(", ")),
+    ];
+    rows.into_iter().map(|(name, value)| format!("  {name:<14} {value}\n")).collect()
+}

@@ -1,0 +1,313 @@
+//! The configuration: from what an operator wrote to what Ravelin runs on, or to everything that is wrong with it.
+//!
+//! Two kinds of types, and nothing in between: `file` holds what may be written (every key may be absent), [`Config`]
+//! holds what is in force (nothing is absent that must be there). [`load`] leads from one to the other and reports all
+//! faults at once.
+//!
+//! - `document`: walks TOML tables and remembers lines; knows no key.
+//! - `file`: every key by name.
+//! - `settle`: makes sense of the keys together: defaults, paths, what excludes what.
+//! - `inventory`: principals and targets, and the secrets in the files that they name.
+//! - `policies`: Cedar files.
+//! - `fault`, `units`: messages and durations.
+
+mod document;
+mod fault;
+mod file;
+mod inventory;
+mod policies;
+mod secret_file;
+mod settle;
+pub(crate) mod units;
+
+pub use fault::{Fault, Place, Weight};
+pub(crate) use inventory::{alias_ids, target_id};
+
+use document::{Document, Written};
+use fault::Faults;
+use file::{ConfigFile, InventoryFile};
+use ravelin_engine::Rules;
+use rustls::sign::CertifiedKey;
+use secrecy::{ExposeSecret, SecretString};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What Ravelin runs on. Everything is resolved: defaults are filled in, paths are absolute or start at the working
+/// directory, and files were readable when it was made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the node keeps its keys and its store.
+    pub state_dir: PathBuf,
+    /// Where clients reach the HTTPS listener from outside, without a slash at the end; `None` to take the name that
+    /// each request used.
+    pub public_url: Option<String>,
+    /// The SSH listener, if there is one.
+    pub ssh: Option<Bind>,
+    /// The HTTPS listener, if there is one.
+    pub https: Option<Bind>,
+    /// The plain HTTP listener, if there is one.
+    pub http: Option<Bind>,
+    /// Where the HTTPS listener's certificate comes from.
+    pub tls: Tls,
+    /// What the SSH listener is set to.
+    pub ssh_server: Ssh,
+    /// Limits on sessions.
+    pub limits: Limits,
+    /// How long a stop waits for sessions to end by themselves.
+    pub drain: Duration,
+    /// How long ended sessions and events are kept.
+    pub history_keep: Duration,
+    /// What the AWS dialect calls this deployment.
+    pub aws: Aws,
+    /// What the Azure dialect calls this deployment.
+    pub azure: Azure,
+}
+
+/// An address to listen on, and who said so.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Where it was asked for, for messages: `ravelin.toml:5: listen.ssh`, `--ssh`.
+    pub origin: String,
+}
+
+impl Config {
+    /// How long history is kept unless something else is said.
+    pub(crate) const HISTORY_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
+
+    /// The keys of what is set once, at the start, and differs in `other`.
+    pub(crate) fn set_once_differs(&self, other: &Config) -> Vec<&'static str> {
+        let address = |bind: &Option<Bind>| bind.as_ref().map(|bind| bind.address);
+        let tls = match (&self.tls, &other.tls) {
+            (Tls::Files { .. }, Tls::Files { .. }) => false,
+            (Tls::OwnAuthority { names: before }, Tls::OwnAuthority { names: after }) => before != after,
+            (Tls::Files { .. }, Tls::OwnAuthority { .. }) | (Tls::OwnAuthority { .. }, Tls::Files { .. }) => true,
+        };
+        let all = [
+            ("node.state_dir", self.state_dir != other.state_dir),
+            ("public_url", self.public_url != other.public_url),
+            ("listen.ssh", address(&self.ssh) != address(&other.ssh)),
+            ("listen.https", address(&self.https) != address(&other.https)),
+            ("listen.http", address(&self.http) != address(&other.http)),
+            ("tls", tls),
+            ("ssh", self.ssh_server.differs(&other.ssh_server)),
+            ("limits", self.limits != other.limits),
+            ("drain.period", self.drain != other.drain),
+            ("history.keep", self.history_keep != other.history_keep),
+            ("aws", self.aws != other.aws),
+            ("azure", self.azure != other.azure),
+        ];
+        all.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// From PEM files, which are read again when they change.
+    Files {
+        /// The certificate with its chain and its key.
+        certified: CertifiedKey,
+    },
+    /// From a certificate authority that the state directory keeps.
+    OwnAuthority {
+        /// Host names and addresses besides `localhost`, `127.0.0.1` and `::1`.
+        names: Vec<String>,
+    },
+}
+
+/// What the SSH listener is set to, see [`ravelin_ssh::server::Config`].
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    /// The host key; `None` for the one that the state directory keeps.
+    pub host_key: Option<SecretString>,
+    /// What everybody is shown before login.
+    pub banner: Option<String>,
+    /// How long a login may take.
+    pub login_grace: Duration,
+    /// What a client may send before its login is accepted, in bytes.
+    pub login_bytes: u64,
+    /// Connections that have not logged in.
+    pub logins_pending: usize,
+    /// The same, of one address.
+    pub logins_pending_per_address: usize,
+    /// Channels that are open at once on one connection.
+    pub channels: usize,
+    /// How long a client may be silent before it is asked whether it is there.
+    pub keepalive: Duration,
+    /// Whether chacha20-poly1305 is offered.
+    pub chacha20: bool,
+}
+
+impl Ssh {
+    /// The edge's own settings with these in their place.
+    pub(crate) fn applied(&self, host_key: SecretString) -> ravelin_ssh::server::Config {
+        let mut edge = ravelin_ssh::server::Config::new(vec![host_key]);
+        edge.banner.clone_from(&self.banner);
+        edge.login_grace = self.login_grace;
+        edge.bytes_before_login_max = self.login_bytes;
+        edge.unauthenticated_max = self.logins_pending;
+        edge.unauthenticated_per_address_max = self.logins_pending_per_address;
+        edge.channels_per_connection_max = self.channels;
+        edge.keepalive_interval = self.keepalive;
+        edge.chacha20 = self.chacha20;
+        edge
+    }
+
+    fn differs(&self, other: &Ssh) -> bool {
+        let key = |ssh: &Ssh| ssh.host_key.as_ref().map(|key| key.expose_secret().to_owned());
+        let rest = |ssh: &Ssh| {
+            let numbers = (ssh.login_bytes, ssh.logins_pending, ssh.logins_pending_per_address, ssh.channels);
+            (ssh.banner.clone(), ssh.login_grace, ssh.keepalive, ssh.chacha20, numbers)
+        };
+        key(self) != key(other) || rest(self) != rest(other)
+    }
+}
+
+/// Limits on sessions, see [`ravelin_engine::Config`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time without a byte; `None` for no limit.
+    pub idle: Option<Duration>,
+    /// Longest session; `None` for no limit.
+    pub duration: Option<Duration>,
+    /// Live sessions on this node.
+    pub sessions: usize,
+    /// Live sessions of one principal.
+    pub sessions_per_principal: usize,
+}
+
+/// What the AWS dialect calls this deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The account, 12 digits.
+    pub account: String,
+    /// Regions that signatures may name; empty for any.
+    pub regions: Vec<String>,
+}
+
+/// What the Azure dialect calls this deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Azure {
+    /// The tenant, a GUID.
+    pub tenant: String,
+    /// The subscription, a GUID.
+    pub subscription: String,
+    /// The resource group that holds the bastion and the targets.
+    pub resource_group: String,
+    /// The bastion's name.
+    pub bastion_name: String,
+    /// The bastion's location.
+    pub location: String,
+}
+
+/// Why a configuration is not one.
+#[derive(Debug)]
+pub struct Refused {
+    /// Everything that is wrong, by file and line; warnings are among it.
+    pub faults: Vec<Fault>,
+    /// Every file that was read or should have been.
+    pub files: Vec<PathBuf>,
+}
+
+/// A configuration without error.
+pub struct Loaded {
+    /// What is set once, at the start.
+    pub config: Config,
+    /// What can change while Ravelin runs.
+    pub rules: Rules,
+    /// Names of the policies in force.
+    pub policies: Vec<String>,
+    /// Every file that was read; a change of one of them calls for a reload.
+    pub files: Vec<PathBuf>,
+    /// What somebody should look at.
+    pub warnings: Vec<Fault>,
+}
+
+/// Reads `path` and every file that it names.
+///
+/// # Errors
+/// [`Refused`] holds everything that is wrong.
+pub fn load(path: &Path) -> Result<Loaded, Refused> {
+    let mut reader = Reader::default();
+    let Some(text) = reader.text_of(path, None) else { return Err(reader.refuse()) };
+    let document = Document::new(path, text);
+    let mut file = document.read(&mut reader.faults, ConfigFile::read);
+    let config = settle::settle(&file, &mut reader);
+
+    let mut declared = vec![std::mem::take(&mut file.declared)];
+    for name in file.inventory.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+        if let Some(text) = reader.text_of(&name.path(), Some(name)) {
+            let document = Document::new(&name.path(), text);
+            declared.push(document.read(&mut reader.faults, InventoryFile::read));
+        }
+    }
+    let inventory = inventory::settle(&declared, &config, &mut reader);
+    let policy = policies::load(&file.policies, &inventory, &mut reader);
+
+    match (inventory, policy) {
+        (Some(inventory), Some(policy)) if !reader.faults.any_error() => Ok(Loaded {
+            config,
+            policies: policy.names(),
+            rules: Rules { inventory: inventory.into(), policy: std::sync::Arc::new(policy) },
+            files: reader.files,
+            warnings: reader.faults.into_sorted(),
+        }),
+        _ => Err(reader.refuse()),
+    }
+}
+
+/// Reads files and remembers which, and what was wrong.
+#[derive(Default)]
+struct Reader {
+    faults: Faults,
+    files: Vec<PathBuf>,
+}
+
+impl Reader {
+    fn refuse(self) -> Refused {
+        Refused { faults: self.faults.into_sorted(), files: self.files }
+    }
+
+    /// Largest file that is read; inventories of many thousand targets are far below it.
+    const FILE_BYTES_MAX: u64 = 64 << 20;
+
+    /// The text of a file, which `named` named.
+    fn text_of(&mut self, path: &Path, named: Option<&Written<String>>) -> Option<String> {
+        // Also when it cannot be read: it may be there by the next look.
+        self.files.push(path.to_path_buf());
+        let because = match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => "is a directory".to_owned(),
+            Ok(meta) if meta.len() > Self::FILE_BYTES_MAX => format!("has more than {} bytes", Self::FILE_BYTES_MAX),
+            Ok(_) => match std::fs::read_to_string(path) {
+                Ok(text) => return Some(text),
+                Err(error) => format!("cannot be read: {}", in_short(&error)),
+            },
+            Err(error) => format!("cannot be read: {}", in_short(&error)),
+        };
+        self.faults.push(match named {
+            Some(named) => named.fault(format!("{} {because}", path.display()), "name a file that Ravelin can read"),
+            None => Fault {
+                weight: Weight::Error,
+                place: Place { file: path.display().to_string().into(), line: 0 },
+                key: String::new(),
+                value: None,
+                what: because,
+                fix: "name the configuration with -c FILE; ravelin.example.toml is one to start from".to_owned(),
+            },
+        });
+        None
+    }
+}
+
+/// An I/O error without the system's number.
+pub(crate) fn in_short(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    }
+}

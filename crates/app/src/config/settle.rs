@@ -1,0 +1,314 @@
+//! Makes sense of `ravelin.toml` as a whole: defaults, paths, and what does not go together.
+
+use super::document::{Field, Written};
+use super::file::{AzureTable, ConfigFile};
+use super::{Aws, Azure, Bind, Config, Limits, Reader, Ssh, Tls, secret_file};
+use crate::tls;
+use ravelin_model::NodeId;
+use secrecy::{ExposeSecret, SecretString};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SSH_PORT: u16 = 2222;
+const HTTPS_PORT: u16 = 8443;
+const STATE_DIR: &str = "/var/lib/ravelin";
+const DRAIN: Duration = Duration::from_secs(30);
+
+impl Aws {
+    /// The account when none is given.
+    pub(crate) const ACCOUNT: &'static str = "000000000000";
+}
+
+impl Azure {
+    /// What the deployment is called when nothing is given.
+    pub(crate) fn unnamed() -> Self {
+        Self {
+            tenant: "00000000-0000-4000-8000-000000000001".to_owned(),
+            subscription: "00000000-0000-4000-8000-000000000002".to_owned(),
+            resource_group: "ravelin".to_owned(),
+            bastion_name: "ravelin".to_owned(),
+            location: "local".to_owned(),
+        }
+    }
+}
+
+impl Limits {
+    /// The engine's own defaults.
+    pub(crate) fn unset() -> Self {
+        let engine = ravelin_engine::Config::new(NodeId::new(0));
+        Self {
+            idle: engine.idle_max,
+            duration: engine.duration_max,
+            sessions: engine.sessions_max,
+            sessions_per_principal: engine.sessions_per_principal_max,
+        }
+    }
+}
+
+/// The configuration with all defaults. Where something is wrong it holds a default, and a fault has been reported.
+pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
+    let (ssh, https, http) = listeners(file, reader);
+    let limits = limits(file, reader);
+    let state_dir = file.node.state_dir.given().map_or_else(|| PathBuf::from(STATE_DIR), Written::path);
+    if let (Some(named), Ok(meta)) = (file.node.state_dir.given(), std::fs::metadata(&state_dir))
+        && !meta.is_dir()
+    {
+        reader.faults.push(named.fault("is not a directory", "name a directory; it is made when it is not there"));
+    }
+    Config {
+        state_dir,
+        public_url: public_url(file, reader),
+        ssh,
+        https,
+        http,
+        tls: tls_source(file, reader),
+        ssh_server: ssh_server(file, reader),
+        limits,
+        drain: file.drain_period.value_or(DRAIN),
+        history_keep: file.history_keep.value_or(Config::HISTORY_KEEP),
+        aws: aws(file, reader),
+        azure: azure(&file.azure, reader),
+    }
+}
+
+/// The listeners that are named; SSH and HTTPS on their usual ports when none is.
+fn listeners(file: &ConfigFile, reader: &mut Reader) -> (Option<Bind>, Option<Bind>, Option<Bind>) {
+    let listen = &file.listen;
+    let fields = [&listen.ssh, &listen.https, &listen.http];
+    if fields.iter().all(|field| matches!(field, Field::Absent)) {
+        let usual = |key: &str, port| {
+            let origin = format!("{}: listen.{key} (default)", listen.here.place.file);
+            Some(Bind { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), origin })
+        };
+        return (usual("ssh", SSH_PORT), usual("https", HTTPS_PORT), None);
+    }
+    if let Some(written) = listen.http.given()
+        && !written.value.ip().is_loopback()
+        && !listen.allow_plain_http.value_or(false)
+    {
+        let fix = "listen on 127.0.0.1, use https, or set listen.allow_plain_http = true";
+        reader.faults.push(written.fault("would take credentials without encryption from other machines", fix));
+    }
+    let mut seen: Vec<Bind> = Vec::new();
+    let [ssh, https, http] = fields.map(|field| {
+        let written = field.given()?;
+        let same = seen.iter().find(|other| other.address == written.value && written.value.port() != 0);
+        if let Some(other) = same {
+            let what = format!("is the address of another listener ({})", other.origin);
+            reader.faults.push(written.fault(what, "give each listener its own port"));
+        }
+        let bind = Bind { address: written.value, origin: format!("{}: {}", written.place, written.key) };
+        seen.push(bind.clone());
+        Some(bind)
+    });
+    (ssh, https, http)
+}
+
+fn limits(file: &ConfigFile, reader: &mut Reader) -> Limits {
+    let unset = Limits::unset();
+    for field in [&file.limits.idle, &file.limits.duration] {
+        if let Some(written) = field.given()
+            && written.value.is_some_and(|limit| limit < Duration::from_secs(1))
+        {
+            reader.faults.push(written.fault("is shorter than a second", "write at least \"1 s\", or \"never\""));
+        }
+    }
+    if let Some(written) = file.history_keep.given()
+        && written.value < Duration::from_secs(3600)
+    {
+        reader.faults.push(written.fault("is shorter than an hour", "write at least \"1 h\""));
+    }
+    if let Some(written) = file.drain_period.given()
+        && written.value > Duration::from_secs(24 * 3600)
+    {
+        reader.faults.push(written.fault("is longer than a day", "write at most \"24 h\""));
+    }
+    Limits {
+        idle: file.limits.idle.value_or(unset.idle),
+        duration: file.limits.duration.value_or(unset.duration),
+        sessions: count(&file.limits.sessions, unset.sessions),
+        sessions_per_principal: count(&file.limits.sessions_per_principal, unset.sessions_per_principal),
+    }
+}
+
+fn public_url(file: &ConfigFile, reader: &mut Reader) -> Option<String> {
+    let written = file.public_url.given()?;
+    let fix = "write the scheme, host and port that clients use: \"https://bastion.example.org:8443\"";
+    let url = written.value.trim_end_matches('/');
+    let wrong = match url.parse::<http::Uri>() {
+        Err(_) => Some("is not a URL"),
+        Ok(uri) => match (uri.scheme_str(), uri.authority()) {
+            (Some("https" | "http"), Some(authority)) if authority.as_str().contains('@') => Some("names a user"),
+            (Some("https" | "http"), Some(_)) if uri.path() != "/" && !uri.path().is_empty() => Some("has a path"),
+            (Some("https" | "http"), Some(_)) if uri.query().is_some() => Some("has a query"),
+            (Some("https" | "http"), Some(_)) => None,
+            _ => Some("is not an http or https URL"),
+        },
+    };
+    if let Some(wrong) = wrong {
+        reader.faults.push(written.fault(wrong, fix));
+    }
+    Some(url.to_owned())
+}
+
+fn tls_source(file: &ConfigFile, reader: &mut Reader) -> Tls {
+    let table = &file.tls;
+    let mut names = Vec::new();
+    for name in table.names.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+        if is_host(&name.value) {
+            names.push(name.value.clone());
+        } else {
+            reader.faults.push(name.fault("is not a host name or an IP address", "write it without port or scheme"));
+        }
+    }
+    let (cert, key) = match (&table.cert, &table.key) {
+        (Field::Given(cert), Field::Given(key)) => (cert, key),
+        (Field::Given(cert), Field::Absent) => {
+            reader.faults.push(cert.fault("is a certificate without its key", "add tls.key = \"privkey.pem\""));
+            return Tls::OwnAuthority { names };
+        }
+        (Field::Absent, Field::Given(key)) => {
+            reader.faults.push(key.fault("is a key without its certificate", "add tls.cert = \"fullchain.pem\""));
+            return Tls::OwnAuthority { names };
+        }
+        _ => return Tls::OwnAuthority { names },
+    };
+    if let Field::Given(list) = &table.names {
+        reader
+            .faults
+            .push(list.fault("goes with a certificate that Ravelin makes", "remove it, or remove cert and key"));
+    }
+    let chain = reader.text_of(&cert.path(), Some(cert));
+    let secret = secret_file::read(key, reader);
+    let (Some(chain), Some(secret)) = (chain, secret) else { return Tls::OwnAuthority { names } };
+    match tls::certified(&chain, secret.expose_secret()) {
+        Ok(certified) => Tls::Files { certified },
+        Err(error) => {
+            let (named, fix) = match error {
+                tls::PemFault::Certificate(_) => (cert, "name a PEM file with the certificate and its chain"),
+                tls::PemFault::Key(_) => (key, "name a PEM file with one unencrypted private key"),
+                tls::PemFault::Mismatch => (key, "name the key that the certificate was made for"),
+            };
+            reader.faults.push(named.fault(error, fix));
+            Tls::OwnAuthority { names }
+        }
+    }
+}
+
+impl Ssh {
+    /// The edge's own defaults.
+    pub(crate) fn unset() -> Self {
+        let edge = ravelin_ssh::server::Config::new(Vec::new());
+        Self {
+            host_key: None,
+            banner: edge.banner,
+            login_grace: edge.login_grace,
+            login_bytes: edge.bytes_before_login_max,
+            logins_pending: edge.unauthenticated_max,
+            logins_pending_per_address: edge.unauthenticated_per_address_max,
+            channels: edge.channels_per_connection_max,
+            keepalive: edge.keepalive_interval,
+            chacha20: edge.chacha20,
+        }
+    }
+}
+
+fn ssh_server(file: &ConfigFile, reader: &mut Reader) -> Ssh {
+    let (table, unset) = (&file.ssh, Ssh::unset());
+    for (field, shortest, longest) in [(&table.login_grace, 1, 600), (&table.keepalive, 1, 3600)] {
+        let fits = Duration::from_secs(shortest)..=Duration::from_secs(longest);
+        if let Some(written) = field.given()
+            && !fits.contains(&written.value)
+        {
+            let fix = format!("write a duration from {shortest} s to {longest} s");
+            reader.faults.push(written.fault("is out of range", fix));
+        }
+    }
+    if let Some(written) = table.login_bytes.given()
+        && !(16 << 10..=64 << 20).contains(&written.value)
+    {
+        reader.faults.push(written.fault("is out of range", "write a size from 16 KiB to 64 MiB"));
+    }
+    Ssh {
+        host_key: ssh_host_key(file, reader),
+        banner: table.banner.given().map(|written| written.value.clone()),
+        login_grace: table.login_grace.value_or(unset.login_grace),
+        login_bytes: table.login_bytes.value_or(unset.login_bytes),
+        logins_pending: count(&table.logins_pending, unset.logins_pending),
+        logins_pending_per_address: count(&table.logins_pending_per_address, unset.logins_pending_per_address),
+        channels: count(&table.channels, unset.channels),
+        keepalive: table.keepalive.value_or(unset.keepalive),
+        chacha20: table.chacha20.value_or(unset.chacha20),
+    }
+}
+
+fn count(field: &Field<u64>, default: usize) -> usize {
+    field.given().map_or(default, |written| usize::try_from(written.value).unwrap_or(usize::MAX))
+}
+
+fn ssh_host_key(file: &ConfigFile, reader: &mut Reader) -> Option<SecretString> {
+    let named = file.ssh.host_key.given()?;
+    let secret = secret_file::read(named, reader)?;
+    if let Err(error) = ravelin_ssh::keys::check_private_key(&secret) {
+        reader.faults.push(named.fault(error, "make one: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key"));
+    }
+    Some(secret)
+}
+
+fn aws(file: &ConfigFile, reader: &mut Reader) -> Aws {
+    if let Some(written) = file.aws.account.given()
+        && !(written.value.len() == 12 && written.value.bytes().all(|b| b.is_ascii_digit()))
+    {
+        reader.faults.push(written.fault("is not an account number", "write 12 digits, such as \"111122223333\""));
+    }
+    let regions = file.aws.regions.given().map(|list| list.value.as_slice()).unwrap_or_default();
+    for region in regions {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if region.value.is_empty() || region.value.len() > 32 || !region.value.bytes().all(plain) {
+            reader.faults.push(region.fault("is not a region's name", "write one such as \"eu-central-1\""));
+        }
+    }
+    Aws {
+        account: file.aws.account.value_or(Aws::ACCOUNT.to_owned()),
+        regions: regions.iter().map(|region| region.value.clone()).collect(),
+    }
+}
+
+fn azure(table: &AzureTable, reader: &mut Reader) -> Azure {
+    let unnamed = Azure::unnamed();
+    for field in [&table.tenant, &table.subscription] {
+        if let Some(written) = field.given()
+            && uuid::Uuid::try_parse(&written.value).is_err()
+        {
+            let fix = "write a GUID, such as \"6a1c1e30-4d3b-4a51-9d3e-2f5a7c1b0d94\"";
+            reader.faults.push(written.fault("is not a GUID", fix));
+        }
+    }
+    for (field, what, chars_max, marks) in [
+        (&table.resource_group, "a resource group's name", 90, "._()-"),
+        (&table.bastion_name, "a bastion's name", 80, "._-"),
+        (&table.location, "a location", 40, "-"),
+    ] {
+        let Some(written) = field.given() else { continue };
+        let plain = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+        if written.value.is_empty() || written.value.len() > chars_max || !written.value.chars().all(plain) {
+            let marks: Vec<String> = marks.chars().map(String::from).collect();
+            let fix = format!("use 1 to {chars_max} letters, digits and {}", marks.join(" "));
+            reader.faults.push(written.fault(format!("is not {what}"), fix));
+        }
+    }
+    Azure {
+        tenant: table.tenant.value_or(unnamed.tenant).to_ascii_lowercase(),
+        subscription: table.subscription.value_or(unnamed.subscription).to_ascii_lowercase(),
+        resource_group: table.resource_group.value_or(unnamed.resource_group),
+        bastion_name: table.bastion_name.value_or(unnamed.bastion_name),
+        location: table.location.value_or(unnamed.location),
+    }
+}
+
+/// Whether it is a host name or an IP address.
+pub(super) fn is_host(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    text.parse::<IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && text.chars().all(plain))
+}

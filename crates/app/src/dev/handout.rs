@@ -1,0 +1,248 @@
+//! What a person or a script starts from: `dev.env`, known hosts, an SSH configuration, certificates to trust, and
+//! lines to paste.
+
+use super::people::Credentials;
+use crate::config::Azure;
+use crate::state::{StateDir, write_whole};
+use anyhow::Context;
+use ravelin_model::Target;
+use secrecy::ExposeSecret;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The region that clients are told; the bastion takes any.
+const REGION: &str = "us-east-1";
+const ENV_FILE: &str = "dev.env";
+const KNOWN_HOSTS_FILE: &str = "known_hosts";
+const SSH_CONFIG_FILE: &str = "ssh_config";
+const BUNDLE_FILE: &str = "ca-bundle.pem";
+
+/// Where systems keep the certificates that they trust.
+const SYSTEM_ROOTS: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
+/// Where the doors are.
+pub(super) struct Place {
+    pub(super) ssh: SocketAddr,
+    pub(super) https: SocketAddr,
+    pub(super) http: SocketAddr,
+    /// The bastion's SSH host key in the one-line form.
+    pub(super) host_key: String,
+}
+
+/// All that is handed out.
+pub(super) struct Handout<'a> {
+    pub(super) state: &'a StateDir,
+    pub(super) place: Place,
+    pub(super) azure: &'a Azure,
+    pub(super) target: &'a Target,
+    pub(super) authority: &'a Path,
+}
+
+impl Handout<'_> {
+    /// Takes back what says that the node is ready.
+    pub(super) fn withdraw(state: &StateDir) -> anyhow::Result<()> {
+        let entries = std::fs::read_dir(state.folder()).with_context(|| state.folder().display().to_string())?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "env") {
+                match std::fs::remove_file(&path) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes every file, `dev.env` last, and prints how to begin.
+    pub(super) fn give_out(&self, owner: &Credentials, others: &[Credentials]) -> anyhow::Result<()> {
+        let write = |name: &str, text: String, mode| write_whole(&self.state.path(name), text.as_bytes(), mode);
+        write(KNOWN_HOSTS_FILE, self.known_hosts(), 0o644)?;
+        write(SSH_CONFIG_FILE, self.ssh_config(owner), 0o644)?;
+        write(BUNDLE_FILE, self.bundle()?, 0o644)?;
+        for other in others {
+            write(&format!("{}.env", other.name), self.env(other), 0o600)?;
+        }
+        write(ENV_FILE, self.env(owner), 0o600)?;
+        let text = self.welcome(owner, others);
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading; the node serves all the same.
+        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            tracing::debug!(%error, "nobody reads the welcome");
+        }
+        Ok(())
+    }
+
+    /// Shell lines with everything that one person's clients need.
+    fn env(&self, person: &Credentials) -> String {
+        let place = &self.place;
+        let (https, http) = (format!("https://{}", place.https), format!("http://{}", place.http));
+        let path = |name: &str| self.state.path(name).display().to_string();
+        let alias = |dialect: &str| self.target.aliases.get(dialect).cloned().unwrap_or_default();
+        let bundle = path(BUNDLE_FILE);
+        let variables: [(&str, &str); 28] = [
+            ("RAVELIN_URL", &https),
+            ("RAVELIN_HTTP_URL", &http),
+            ("RAVELIN_TOKEN", person.token.expose_secret()),
+            ("RAVELIN_SSH_HOST", &place.ssh.ip().to_string()),
+            ("RAVELIN_SSH_PORT", &place.ssh.port().to_string()),
+            ("RAVELIN_SSH_USER", person.name.as_str()),
+            ("RAVELIN_SSH_KEY", &person.key_path.display().to_string()),
+            ("RAVELIN_SSH_KNOWN_HOSTS", &path(KNOWN_HOSTS_FILE)),
+            ("RAVELIN_TARGET", self.target.name.as_str()),
+            ("RAVELIN_TARGET_AWS_ID", &alias(ravelin_aws::ALIAS)),
+            ("RAVELIN_TARGET_AZURE_ID", &alias(ravelin_azure::ALIAS)),
+            ("AWS_ENDPOINT_URL_SSM", &https),
+            ("AWS_ACCESS_KEY_ID", person.aws_id.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", person.aws_secret.expose_secret()),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_REGION", REGION),
+            ("AWS_CA_BUNDLE", &bundle),
+            ("RAVELIN_ARM_URL", &https),
+            ("AZURE_AUTHORITY_HOST", &https),
+            ("AZURE_TENANT_ID", &self.azure.tenant),
+            ("AZURE_CLIENT_ID", person.azure_id.as_str()),
+            ("AZURE_CLIENT_SECRET", person.azure_secret.expose_secret()),
+            ("AZURE_SUBSCRIPTION_ID", &self.azure.subscription),
+            ("AZURE_RESOURCE_GROUP", &self.azure.resource_group),
+            ("AZURE_BASTION_NAME", &self.azure.bastion_name),
+            ("SSL_CERT_FILE", &bundle),
+            ("REQUESTS_CA_BUNDLE", &bundle),
+            ("NODE_EXTRA_CA_CERTS", &self.authority.display().to_string()),
+        ];
+        let mut text = format!("# Ravelin on this machine, as {}. Holds secrets.\n", person.name);
+        for (name, value) in variables {
+            let _never = writeln!(text, "export {name}={}", quoted(value));
+        }
+        text
+    }
+
+    /// The bastion under each of its names, and the target under its own, for `ssh -J`.
+    fn known_hosts(&self) -> String {
+        let port = self.place.ssh.port();
+        let host = |name: &str| if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
+        let bastion = [host(&self.place.ssh.ip().to_string()), host("localhost")].join(",");
+        let mut text = format!("{bastion} {}\n", self.place.host_key);
+        for key in &self.target.host_keys {
+            let _never = writeln!(text, "{},[{}]:{} {key}", self.target.name, self.target.name, self.target.port);
+        }
+        text
+    }
+
+    /// Short names for both: `ssh -F …/ssh_config demo` reaches the target end to end.
+    fn ssh_config(&self, owner: &Credentials) -> String {
+        let in_quotes = |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%"));
+        let login = self.target.logins.first().map_or("demo", |way| way.login.as_str());
+        format!(
+            "# Ravelin on this machine. By way of the bastion, end to end:  ssh -F THIS-FILE {target}\n\
+             Host bastion\n  HostName {host}\n  Port {port}\n  User {owner}\n\
+             Host {target}\n  User {login}\n  ProxyJump bastion\n\
+             Host *\n  IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
+             StrictHostKeyChecking yes\n",
+            target = self.target.name,
+            host = self.place.ssh.ip(),
+            port = self.place.ssh.port(),
+            owner = owner.name,
+            key = in_quotes(&owner.key_path),
+            known = in_quotes(&self.state.path(KNOWN_HOSTS_FILE)),
+        )
+    }
+
+    /// The development authority, after what this machine trusts anyway: several of the variables that name this file
+    /// replace a program's whole trust, and the shell is meant for more than talking to us.
+    fn bundle(&self) -> anyhow::Result<String> {
+        let own = std::fs::read_to_string(self.authority)
+            .with_context(|| format!("cannot read {}", self.authority.display()))?;
+        let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
+        // The variable may be our own, from the `dev.env` of an earlier run.
+        let named = named.filter(|path| !path.starts_with(self.state.folder()));
+        let candidates = named.iter().map(std::path::PathBuf::as_path).chain(SYSTEM_ROOTS.iter().map(Path::new));
+        let roots =
+            candidates.filter_map(|path| std::fs::read_to_string(path).ok()).find(|text| text.contains("BEGIN"));
+        Ok(match roots {
+            Some(roots) => format!("{}\n{own}", roots.trim_end()),
+            None => own,
+        })
+    }
+
+    fn welcome(&self, owner: &Credentials, others: &[Credentials]) -> String {
+        let place = &self.place;
+        let target = &self.target.name;
+        let path = |name: &str| quoted(&self.state.path(name).display().to_string());
+        let (config, env) = (path(SSH_CONFIG_FILE), path(ENV_FILE));
+        let authority = quoted(&self.authority.display().to_string());
+        let arm = concat!(
+            "$RAVELIN_ARM_URL/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/providers/",
+            "Microsoft.Network/bastionHosts/$AZURE_BASTION_NAME"
+        );
+        let token = "$RAVELIN_ARM_URL/$AZURE_TENANT_ID/oauth2/v2.0/token";
+        let mut text = format!(
+            "\nRavelin is up: ssh {}, https {}, http {}\n\n\
+             In another terminal:\n\n  . {env}\n\n\
+             a shell on the demo target   ssh -F {config} {}:{target}@bastion\n\
+             the same, end to end         ssh -F {config} {target}\n\
+             with no file at all          ssh -i \"$RAVELIN_SSH_KEY\" -o UserKnownHostsFile=\"$RAVELIN_SSH_KNOWN_HOSTS\" \
+             -p $RAVELIN_SSH_PORT $RAVELIN_SSH_USER:$RAVELIN_TARGET@$RAVELIN_SSH_HOST\n\
+             who is connected             ravelin sessions ls\n\
+             end a session                ravelin sessions kill ID\n\
+             own API                      curl -H \"Authorization: Bearer $RAVELIN_TOKEN\" $RAVELIN_URL/api/v1/sessions\n\
+             AWS command line             aws ssm describe-sessions --state Active\n\
+             AWS from Python              python3 -c \"import boto3; \
+             print(boto3.client('ssm').describe_sessions(State='Active'))\"\n\
+             Azure command line           az rest --method post --url \"{arm}/getActiveSessions?api-version=2024-05-01\" \
+             --skip-authorization-header --headers Authorization=\"Bearer $(curl -s {token} -d \
+             grant_type=client_credentials -d client_id=$AZURE_CLIENT_ID -d client_secret=$AZURE_CLIENT_SECRET -d \
+             scope=https://management.azure.com/.default | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')\"\n\
+             a browser                    http://{}\n\n\
+             {} is an operator.",
+            place.ssh, place.https, place.http, owner.name, place.http, owner.name,
+        );
+        for other in others {
+            let env = path(&format!("{}.env", other.name));
+            let _never = write!(text, " {} is not: to see with those eyes, . {env}.", other.name);
+        }
+        let _never = write!(
+            text,
+            "\nHTTPS is signed by a development authority, which the variables name: {authority}\n\
+             Stop with Ctrl-C; history stays in {}\n\n",
+            self.state.folder().display()
+        );
+        text
+    }
+}
+
+/// A value as one word of a shell.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_one_word_of_a_shell() {
+        for (value, wanted) in [
+            ("https://127.0.0.1:8443", "https://127.0.0.1:8443"),
+            ("", "''"),
+            ("/home/a b/dev", "'/home/a b/dev'"),
+            ("it's", "'it'\\''s'"),
+            ("$(rm)", "'$(rm)'"),
+        ] {
+            assert_eq!(quoted(value), wanted);
+        }
+    }
+}

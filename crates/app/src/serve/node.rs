@@ -1,0 +1,328 @@
+//! The order of a start and of a stop.
+
+use super::doors::Doors;
+use super::signals::Signals;
+use super::{front, http};
+use crate::config::{Bind, Config, Tls};
+use crate::state::StateDir;
+use crate::tls::{self, Authority, Certificate};
+use anyhow::Context;
+use ravelin_engine::{Engine, MasterKey, Rules};
+use ravelin_model::ports::Store;
+use ravelin_model::{NodeId, Refusal};
+use ravelin_store::{SqliteConfig, SqliteStore};
+use rustls::sign::CertifiedKey;
+use secrecy::SecretString;
+use std::fmt::Write;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Connections that the system holds for a listener until it accepts them.
+const BACKLOG: u32 = 1024;
+/// How long listeners may take to close after every session has ended.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// How often a self-made server certificate is made anew.
+const RENEW_EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Addresses that are taken and do not listen yet: who connects now is refused, as if nothing were there.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    ssh: Option<Taken>,
+    https: Option<Taken>,
+    http: Option<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Sockets {
+    /// Takes every address of the configuration.
+    ///
+    /// # Errors
+    /// Names every listener that cannot have its address, with the reason and the fix.
+    pub(crate) fn take(config: &Config) -> anyhow::Result<Self> {
+        let mut wrong = String::new();
+        let mut take = |bind: &Option<Bind>| {
+            let bind = bind.as_ref()?;
+            match taken(bind.address) {
+                Ok(taken) => Some(taken),
+                Err(error) => {
+                    let line = if wrong.is_empty() { "" } else { "\n" };
+                    let _never = write!(wrong, "{line}{}: {}", bind.origin, cannot_listen(bind.address, &error));
+                    None
+                }
+            }
+        };
+        let sockets = Self { ssh: take(&config.ssh), https: take(&config.https), http: take(&config.http) };
+        anyhow::ensure!(wrong.is_empty(), wrong);
+        Ok(sockets)
+    }
+
+    /// The address of the SSH listener.
+    pub(crate) fn ssh(&self) -> Option<SocketAddr> {
+        self.ssh.as_ref().map(|taken| taken.address)
+    }
+
+    /// The address of the HTTPS listener.
+    pub(crate) fn https(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|taken| taken.address)
+    }
+
+    /// The address of the HTTP listener.
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|taken| taken.address)
+    }
+}
+
+fn taken(address: SocketAddr) -> io::Result<Taken> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart does not wait for the connections of the last life to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let address = socket.local_addr()?;
+    Ok(Taken { socket, address })
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "cannot listen on {address}: the port is in use; stop what listens there (find it with: ss -ltnp 'sport = \
+             :{port}') or choose another port"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "cannot listen on {address}: permission denied; choose a port from 1024 up, or give the process the \
+             capability CAP_NET_BIND_SERVICE"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("cannot listen on {address}: this machine has no such address; choose one that `ip addr` shows")
+        }
+        _ => format!("cannot listen on {address}: {error}; choose another address"),
+    }
+}
+
+/// The engine and, once they are open, its doors.
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) master: MasterKey,
+    listeners: JoinSet<()>,
+    stopping: CancellationToken,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// Where a node can be reached.
+pub(crate) struct Open {
+    ssh: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    authority: Option<PathBuf>,
+}
+
+impl Open {
+    /// Each open listener with its address.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let all = [("ssh", self.ssh), ("https", self.https), ("http", self.http)];
+        all.into_iter().filter_map(|(what, address)| Some((what, address?)))
+    }
+
+    /// The certificate authority that clients have to trust, where it is our own.
+    pub(crate) fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
+    }
+}
+
+impl Node {
+    /// Starts the engine: sessions that an earlier life left behind are ended. Nothing listens yet.
+    pub(crate) async fn start(config: &Config, rules: Rules, state: &StateDir) -> anyhow::Result<Self> {
+        let master = state.master_key()?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(SqliteConfig::new(state.store_path()))?);
+        let engine_config = engine_config(config, state.node_id()?);
+        let engine = Engine::start(Arc::clone(&store), rules, master.clone(), engine_config).await.map_err(in_full)?;
+        if !engine.left_over.is_empty() {
+            tracing::warn!(
+                sessions = engine.left_over.len(),
+                "the last run of this node did not stop in good order; its sessions were ended as node_lost"
+            );
+        }
+        let (listeners, stopping) = (JoinSet::new(), CancellationToken::new());
+        Ok(Self { engine, store, master, listeners, stopping, certificate: None })
+    }
+
+    /// Opens the doors.
+    pub(crate) fn open(&mut self, sockets: Sockets, config: &Config, state: &StateDir) -> anyhow::Result<Open> {
+        let (ssh, https, http) = (sockets.ssh(), sockets.https(), sockets.http());
+        let mut authority = None;
+        let tls = match &sockets.https {
+            None => None,
+            Some(_) => {
+                let (certificate, path) = self.present(&config.tls, state)?;
+                authority = path;
+                let setup = tls::server_config(Arc::clone(&certificate))?;
+                self.certificate = Some(certificate);
+                Some(setup)
+            }
+        };
+        let engine = &self.engine;
+        let doors = Doors {
+            aws: ravelin_aws::server::router(
+                engine.control.clone(),
+                engine.identity.clone(),
+                engine.pager.clone(),
+                aws_config(config),
+            ),
+            azure: ravelin_azure::server::router(
+                engine.control.clone(),
+                engine.identity.clone(),
+                engine.pager.clone(),
+                azure_signing_key(state)?,
+                azure_config(config),
+            )
+            .context("the Azure edge refuses its configuration")?,
+            native: ravelin_native::server::router(
+                engine.control.clone(),
+                engine.identity.clone(),
+                engine.pager.clone(),
+            ),
+            front: front::Front::new(ssh.map_or(22, |address| address.port())),
+        };
+        if let Some(taken) = sockets.ssh {
+            let listener = listen(taken)?;
+            let ssh = config.ssh_server.applied(ssh_host_key(config, state)?);
+            let (gate, identity) = (engine.gate.clone(), engine.identity.clone());
+            let stopping = self.stopping.clone();
+            self.listeners.spawn(async move {
+                if let Err(error) = ravelin_ssh::server::serve(listener, gate, identity, ssh, stopping).await {
+                    tracing::error!(%error, "the SSH listener cannot use its host key");
+                }
+            });
+        }
+        for (taken, tls) in [(sockets.https, tls), (sockets.http, None)] {
+            if let Some(taken) = taken {
+                self.listeners.spawn(http::serve(listen(taken)?, tls, doors.clone(), self.stopping.clone()));
+            }
+        }
+        Ok(Open { ssh, https, http, authority })
+    }
+
+    /// The certificate to show, and the authority to trust where it is our own. A self-made one is renewed for as long
+    /// as the node lives.
+    fn present(&mut self, tls: &Tls, state: &StateDir) -> anyhow::Result<(Arc<Certificate>, Option<PathBuf>)> {
+        match tls {
+            Tls::Files { certified, .. } => Ok((Certificate::new(certified.clone()), None)),
+            Tls::OwnAuthority { names } => {
+                let authority = Authority::open(state)?;
+                let certificate = Certificate::new(authority.issue(names)?);
+                let path = authority.path().to_path_buf();
+                let (shown, names) = (Arc::clone(&certificate), names.clone());
+                let stopping = self.stopping.clone();
+                self.listeners.spawn(async move {
+                    let renew = async {
+                        loop {
+                            tokio::time::sleep(RENEW_EVERY).await;
+                            match authority.issue(&names) {
+                                Ok(certified) => shown.replace(certified),
+                                Err(error) => tracing::error!(%error, "cannot renew the server's certificate"),
+                            }
+                        }
+                    };
+                    stopping.run_until_cancelled(renew).await;
+                });
+                Ok((certificate, Some(path)))
+            }
+        }
+    }
+
+    /// Puts another certificate in force.
+    pub(crate) fn replace_certificate(&self, certified: CertifiedKey) {
+        if let Some(certificate) = &self.certificate {
+            certificate.replace(certified);
+        }
+    }
+
+    /// Stops in good order: no new sessions, up to `drain` for the present ones, then every row closed, then every
+    /// socket. Another signal cuts the waiting short.
+    pub(crate) async fn stop(mut self, drain: Duration, signals: &mut Signals) -> anyhow::Result<()> {
+        let live = self.engine.live_count();
+        tracing::info!(live, drain = crate::config::units::in_words(drain), "stopping");
+        let outcome = tokio::select! {
+            outcome = self.engine.stop(drain) => outcome,
+            () = signals.stop() => {
+                tracing::warn!("told to stop again: ending every session now");
+                self.engine.stop(Duration::ZERO).await
+            }
+        };
+        self.stopping.cancel();
+        let closing = async { while self.listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_MAX, closing).await.is_err() {
+            tracing::warn!("some connections did not close in time; cutting them");
+            self.listeners.shutdown().await;
+        }
+        outcome.map_err(in_full)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn listen(taken: Taken) -> anyhow::Result<TcpListener> {
+    let Taken { socket, address } = taken;
+    socket.listen(BACKLOG).map_err(|error| anyhow::anyhow!(cannot_listen(address, &error)))
+}
+
+fn engine_config(config: &Config, node: NodeId) -> ravelin_engine::Config {
+    let mut engine = ravelin_engine::Config::new(node);
+    engine.idle_max = config.limits.idle;
+    engine.duration_max = config.limits.duration;
+    engine.sessions_max = config.limits.sessions;
+    engine.sessions_per_principal_max = config.limits.sessions_per_principal;
+    engine.history_keep = config.history_keep;
+    engine
+}
+
+fn aws_config(config: &Config) -> ravelin_aws::Config {
+    let mut aws = ravelin_aws::Config::new(config.aws.account.clone());
+    aws.regions = (!config.aws.regions.is_empty()).then(|| config.aws.regions.clone());
+    aws
+}
+
+fn azure_config(config: &Config) -> ravelin_azure::Config {
+    let names = &config.azure;
+    let mut azure =
+        ravelin_azure::Config::new(&names.tenant, &names.subscription, &names.resource_group, &names.bastion_name);
+    azure.location.clone_from(&names.location);
+    azure.public_url.clone_from(&config.public_url);
+    azure
+}
+
+fn azure_signing_key(state: &StateDir) -> anyhow::Result<SecretString> {
+    use secrecy::ExposeSecret;
+    let pem = state.keep_secret("azure_signing_key.pem", || {
+        Ok(ravelin_azure::generate_signing_key().expose_secret().to_owned())
+    })?;
+    Ok(SecretString::from(pem.as_str()))
+}
+
+/// The host key of the SSH listener: the configured one, or the node's own.
+pub(crate) fn ssh_host_key(config: &Config, state: &StateDir) -> anyhow::Result<SecretString> {
+    match &config.ssh_server.host_key {
+        Some(key) => Ok(key.clone()),
+        None => state.ssh_key("ssh_host_ed25519_key"),
+    }
+}
+
+/// A refusal with what only we may see.
+pub(crate) fn in_full(refusal: Refusal) -> anyhow::Error {
+    match refusal.detail() {
+        Some(detail) => anyhow::anyhow!("{refusal}: {}", detail.for_log()),
+        None => anyhow::anyhow!("{refusal}"),
+    }
+}

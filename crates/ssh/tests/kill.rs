@@ -1,0 +1,123 @@
+//! Ending sessions from outside: confirmed, told, and fast, whatever the session is doing.
+
+mod support;
+
+use ravelin_model::session::{EndReason, State};
+use russh::ChannelMsg;
+use std::time::Duration;
+use support::{Bastion, LIMIT, Outcome};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Far above what is measured, far below what anybody would call immediate.
+const KILL_MAX: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_session_is_told_why() {
+    let bastion = Bastion::start().await;
+    let client = bastion.client("alice:web-1").await;
+    let channel = client.handle().channel_open_session().await.expect("a channel");
+    channel.exec(true, "echo up; sleep 60").await.expect("sent");
+    let (mut read, _write) = channel.split();
+    while !matches!(read.wait().await.expect("output"), ChannelMsg::Data { .. }) {}
+    let session = bastion.until(|s| s.state() == State::Connected).await;
+    let took = bastion.kill(&session, "rotating keys").await;
+    assert!(took < KILL_MAX, "{took:?}");
+    let outcome = Outcome::read(read).await;
+    assert_eq!(outcome.error, "disconnected by alice: rotating keys\n");
+    assert_eq!(client.hear_farewell().await, "disconnected by alice: rotating keys");
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::DisconnectedByOperator);
+    assert_eq!(bastion.engine.live_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_nobody_reads_is_killed_at_once() {
+    let bastion = Bastion::start().await;
+    let client = bastion.client("alice:web-1").await;
+    let channel = client.handle().channel_open_session().await.expect("a channel");
+    channel.exec(true, "cat /dev/zero").await.expect("sent");
+    // The library's queue fills, and its loop reads no more: the socket is full from here to the target.
+    let session = stalled(&bastion).await;
+    let took = bastion.kill(&session, "stalled").await;
+    assert!(took < KILL_MAX, "{took:?}");
+    drop(channel);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_nobody_reads_is_killed_at_once() {
+    let bastion = Bastion::start().await;
+    let client = bastion.client("alice:web-1").await;
+    let channel = client.handle().channel_open_session().await.expect("a channel");
+    channel.exec(true, "sleep 60").await.expect("sent");
+    let (_read, write) = channel.split();
+    tokio::spawn(async move {
+        let block = bytes::Bytes::from(vec![0; 32 * 1024]);
+        while write.data_bytes(block.clone()).await.is_ok() {}
+    });
+    let session = stalled(&bastion).await;
+    let took = bastion.kill(&session, "stalled").await;
+    assert!(took < KILL_MAX, "{took:?}");
+    assert!(client.hear_farewell().await.contains("stalled"), "its reader is free, so it is told");
+}
+
+/// Waits until bytes went and no more go.
+async fn stalled(bastion: &Bastion) -> ravelin_model::Session {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let session = bastion.until(|s| s.state() == State::Connected).await;
+        let now = session.activity.bytes_in + session.activity.bytes_out;
+        if now > 0 && now == before {
+            return session;
+        }
+        before = now;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tunnel_of_two_goes_alone_and_the_last_takes_the_connection() {
+    let bastion = Bastion::start().await;
+    let jump = bastion.client("alice").await;
+    let tunnel = async || {
+        let channel = jump.handle().channel_open_direct_tcpip("web-1", 22, "127.0.0.1", 1).await.expect("a tunnel");
+        let mut stream = channel.into_stream();
+        let mut hello = [0; 8];
+        stream.read_exact(&mut hello).await.expect("the target speaks first");
+        (stream, bastion.until(|s| s.state() == State::Connected).await)
+    };
+    let (mut one, first) = tunnel().await;
+    let (mut other, second) = tunnel().await;
+    assert_ne!(first.id(), second.id());
+    assert!(bastion.kill(&first, "one").await < KILL_MAX);
+    let mut rest = Vec::new();
+    tokio::time::timeout(LIMIT, one.read_to_end(&mut rest)).await.expect("closed").expect("cleanly");
+    other.write_all(b"SSH-2.0-test\r\n").await.expect("the other is alive");
+    assert_eq!(bastion.engine.live_count(), 1);
+    assert!(bastion.kill(&second, "both").await < KILL_MAX);
+    assert_eq!(jump.hear_farewell().await, "disconnected by alice: both");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_vanishes_leaves_nothing_behind() {
+    let bastion = Bastion::start().await;
+    let client = bastion.client("alice:web-1").await;
+    let channel = client.handle().channel_open_session().await.expect("a channel");
+    channel.exec(true, "sleep 60").await.expect("sent");
+    bastion.until(|s| s.state() == State::Connected).await;
+    drop((client, channel));
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::ClientClosed);
+    assert_eq!(bastion.engine.live_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_stop_tells_everybody() {
+    let bastion = Bastion::start().await;
+    let client = bastion.client("alice:web-1").await;
+    bastion.until(|s| s.state() == State::Connected).await;
+    bastion.engine.stop(Duration::ZERO).await.expect("stopped");
+    assert_eq!(client.hear_farewell().await, "disconnected: the bastion is stopping");
+    let late = TcpStream::connect(bastion.address).await;
+    drop(late);
+}

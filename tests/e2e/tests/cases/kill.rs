@@ -26,8 +26,8 @@ fn told_and_recorded(server: &Server, mut shell: Running, id: &Value, reason: &s
     assert!(!server.live().iter().any(|s| s["id"] == *id), "it is still listed");
     let ended = server.history().into_iter().find(|s| s["id"] == *id).expect("it is in the history");
     assert_eq!(ended["end_reason"], "disconnected_by_operator");
-    assert_eq!(ended["end_actor"], actor);
-    assert!(ended["end_detail"].as_str().is_some_and(|d| d.contains(reason)), "{ended}");
+    assert_eq!(ended["actor"], actor);
+    assert!(ended["detail"].as_str().is_some_and(|d| d.contains(reason)), "{ended}");
 }
 
 #[test]
@@ -133,5 +133,5 @@ fn an_unknown_id_is_an_error_with_its_own_exit_code() {
     let server = Server::dev();
     let said = server.ravelin(&["sessions", "kill", "alice-0aaaaaaaaaaaaaaaa"]);
     assert_eq!(said.code, 3, "{said:?}");
-    assert!(said.err.contains("not found") || said.out.contains("not_found"), "{said:?}");
+    assert!(said.err.contains("not found") || said.out.contains("not found"), "{said:?}");
 }

@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -149,7 +150,8 @@ impl Authority {
 
     /// A new server certificate for the usual local names and `names`.
     pub(crate) fn issue(&self, names: &[String]) -> anyhow::Result<CertifiedKey> {
-        let all: Vec<String> = Self::NAMES.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect();
+        let all: BTreeSet<String> = Self::NAMES.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect();
+        let all: Vec<String> = all.into_iter().collect();
         let mut params = CertificateParams::new(all).context("cannot make a certificate for these names")?;
         params.distinguished_name.push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -89,7 +89,7 @@ impl Handout<'_> {
         let path = |name: &str| self.state.path(name).display().to_string();
         let alias = |dialect: &str| self.target.aliases.get(dialect).cloned().unwrap_or_default();
         let bundle = path(BUNDLE_FILE);
-        let variables: [(&str, &str); 28] = [
+        let variables: [(&str, &str); 29] = [
             ("RAVELIN_URL", &https),
             ("RAVELIN_HTTP_URL", &http),
             ("RAVELIN_TOKEN", person.token.expose_secret()),
@@ -116,6 +116,8 @@ impl Handout<'_> {
             ("AZURE_RESOURCE_GROUP", &self.azure.resource_group),
             ("AZURE_BASTION_NAME", &self.azure.bastion_name),
             ("SSL_CERT_FILE", &bundle),
+            // curl looks here before it looks there, and some machines set it.
+            ("CURL_CA_BUNDLE", &bundle),
             ("REQUESTS_CA_BUNDLE", &bundle),
             ("NODE_EXTRA_CA_CERTS", &self.authority.display().to_string()),
         ];
@@ -175,48 +177,24 @@ impl Handout<'_> {
     }
 
     fn welcome(&self, owner: &Credentials, others: &[Credentials]) -> String {
-        let place = &self.place;
-        let target = &self.target.name;
         let path = |name: &str| quoted(&self.state.path(name).display().to_string());
-        let (config, env) = (path(SSH_CONFIG_FILE), path(ENV_FILE));
-        let authority = quoted(&self.authority.display().to_string());
-        let arm = concat!(
-            "$RAVELIN_ARM_URL/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/providers/",
-            "Microsoft.Network/bastionHosts/$AZURE_BASTION_NAME"
-        );
-        let token = "$RAVELIN_ARM_URL/$AZURE_TENANT_ID/oauth2/v2.0/token";
-        let mut text = format!(
-            "\nRavelin is up: ssh {}, https {}, http {}\n\n\
-             In another terminal:\n\n  . {env}\n\n\
-             a shell on the demo target   ssh -F {config} {}:{target}@bastion\n\
-             the same, end to end         ssh -F {config} {target}\n\
-             with no file at all          ssh -i \"$RAVELIN_SSH_KEY\" -o UserKnownHostsFile=\"$RAVELIN_SSH_KNOWN_HOSTS\" \
-             -p $RAVELIN_SSH_PORT $RAVELIN_SSH_USER:$RAVELIN_TARGET@$RAVELIN_SSH_HOST\n\
-             who is connected             ravelin sessions ls\n\
-             end a session                ravelin sessions kill ID\n\
-             own API                      curl -H \"Authorization: Bearer $RAVELIN_TOKEN\" $RAVELIN_URL/api/v1/sessions\n\
-             AWS command line             aws ssm describe-sessions --state Active\n\
-             AWS from Python              python3 -c \"import boto3; \
-             print(boto3.client('ssm').describe_sessions(State='Active'))\"\n\
-             Azure command line           az rest --method post --url \"{arm}/getActiveSessions?api-version=2024-05-01\" \
-             --skip-authorization-header --headers Authorization=\"Bearer $(curl -s {token} -d \
-             grant_type=client_credentials -d client_id=$AZURE_CLIENT_ID -d client_secret=$AZURE_CLIENT_SECRET -d \
-             scope=https://management.azure.com/.default | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')\"\n\
-             a browser                    http://{}\n\n\
-             {} is an operator.",
-            place.ssh, place.https, place.http, owner.name, place.http, owner.name,
-        );
+        let Place { ssh, https, http, .. } = &self.place;
+        let mut eyes = format!("{} is an operator.", owner.name);
         for other in others {
             let env = path(&format!("{}.env", other.name));
-            let _never = write!(text, " {} is not: to see with those eyes, . {env}.", other.name);
+            let _never = write!(eyes, " {} is not: to see with those eyes, . {env}", other.name);
         }
-        let _never = write!(
-            text,
-            "\nHTTPS is signed by a development authority, which the variables name: {authority}\n\
-             Stop with Ctrl-C; history stays in {}\n\n",
-            self.state.folder().display()
-        );
-        text
+        include_str!("welcome.txt")
+            .replace("{ssh}", &ssh.to_string())
+            .replace("{https}", &https.to_string())
+            .replace("{http}", &http.to_string())
+            .replace("{env}", &path(ENV_FILE))
+            .replace("{config}", &path(SSH_CONFIG_FILE))
+            .replace("{owner}", owner.name.as_str())
+            .replace("{target}", self.target.name.as_str())
+            .replace("{eyes}", &eyes)
+            .replace("{authority}", &quoted(&self.authority.display().to_string()))
+            .replace("{folder}", &quoted(&self.state.folder().display().to_string()))
     }
 }
 

@@ -1,0 +1,186 @@
+//! The client that people have: OpenSSH, through the bastion, to the demo target.
+//!
+//! Where it is missing, the tests say so and pass; under `CI=true` they fail.
+
+mod support;
+
+use ravelin_model::session::{EndReason, Kind, State};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use support::{Bastion, LIMIT};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// The client's configuration, or nothing when there is no client.
+async fn configure(bastion: &Bastion) -> Option<String> {
+    let found = Command::new("ssh").arg("-V").stderr(Stdio::null()).status().await.is_ok_and(|s| s.success());
+    if !found {
+        assert!(std::env::var("CI").is_err(), "OpenSSH's client is missing");
+        eprintln!("skipped: OpenSSH's client is missing");
+        return None;
+    }
+    let text = format!(
+        "Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
+         ConnectTimeout 10\n  BatchMode yes\nHost bastion\n  HostName 127.0.0.1\n  Port {}\nHost demo\n  HostName \
+         127.0.0.1\n  Port {}\n",
+        bastion.key_file().display(),
+        bastion.address.port(),
+        bastion.demo.as_ref().expect("there").address().port(),
+    );
+    let path = bastion.directory.path().join("ssh_config");
+    std::fs::write(&path, text).expect("written");
+    Some(path.display().to_string())
+}
+
+async fn run(program: &str, config: &str, arguments: &[&str], input: &[u8]) -> Output {
+    finish(Command::new(program).args(["-F", config]).args(arguments), input).await
+}
+
+async fn finish(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    let writing = tokio::spawn(async move {
+        // The program may have closed it.
+        let _closed = stdin.write_all(&input).await;
+    });
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("in time").expect("an output");
+    writing.abort();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_files_and_terminals() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let path = |name: &str| bastion.directory.path().join(name).display().to_string();
+
+    let output = run("ssh", &config, &["alice:web-1@bastion", "cat; echo err >&2; exit 9"], b"in").await;
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(9), "in"));
+    assert!(text(&output.stderr).contains("err"));
+
+    let output = run("ssh", &config, &["-tt", "alice:root@web-1@bastion"], b"echo $((40+2)); exit 5\n").await;
+    assert_eq!(output.status.code(), Some(5));
+    assert!(text(&output.stdout).contains("42"), "{}", text(&output.stdout));
+
+    let big: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let output = run("ssh", &config, &["-o", "RekeyLimit=1M", "alice:web-1@bastion", "cat"], &big).await;
+    assert!(output.stdout == big, "{} bytes through many new keys", output.stdout.len());
+
+    std::fs::write(path("big"), &big).expect("written");
+    for (style, copy) in [("-s", "by-sftp"), ("-O", "by-scp")] {
+        let there = format!("bastion:{}", path(copy));
+        let output = run("scp", &config, &[style, "-o", "User=alice:web-1", &path("big"), &there], b"").await;
+        assert!(output.status.success(), "{style} {}", text(&output.stderr));
+        let back = path("back");
+        let output = run("scp", &config, &[style, "-o", "User=alice:web-1", &there, &back], b"").await;
+        assert!(output.status.success(), "{style} {}", text(&output.stderr));
+        assert!(std::fs::read(&back).expect("read") == big, "{style}");
+    }
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!(session.draft.kind, Kind::Exec, "scp -O is a command");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jumps_and_shared_connections() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let output = run("ssh", &config, &["-J", "alice@bastion", "root@demo", "cat; exit 6"], b"end to end").await;
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(6), "end to end"));
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!((session.draft.kind, session.draft.login.as_ref()), (Kind::Tunnel, None));
+
+    let socket = format!("ControlPath={}", bastion.directory.path().join("mux").display());
+    let mut master = Command::new("ssh")
+        .args(["-F", &config, "-o", &socket, "-MN", "alice:web-1@bastion"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    bastion.until(|s| s.state() == State::Connected).await;
+    let ready = async {
+        while !run("ssh", &config, &["-o", &socket, "-O", "check", "bastion"], b"").await.status.success() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ready).await.expect("a master");
+    for status in [0, 3, 77] {
+        let command = format!("exit {status}");
+        let output = run("ssh", &config, &["-o", &socket, "bastion", &command], b"").await;
+        assert_eq!(output.status.code(), Some(status), "an exit status that comes after the end of file is not lost");
+    }
+    let session = bastion.until(|s| s.state() == State::Connected).await;
+    assert_eq!(bastion.sessions().await.len(), 2, "one jump, and one session for all of these");
+    bastion.kill(&session, "maintenance").await;
+    let output = tokio::time::timeout(LIMIT, master.wait()).await.expect("in time").expect("a status");
+    assert_eq!(output.code(), Some(255));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_reads_why() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let output = run("ssh", &config, &["alice:nowhere@bastion", "true"], b"").await;
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("target \"nowhere\" was not found, or you may not use it"));
+    let output = run("ssh", &config, &["-N", "alice:nowhere@bastion"], b"").await;
+    assert!(text(&output.stderr).contains("was not found, or you may not use it"), "{}", text(&output.stderr));
+
+    let arguments = ["alice:web-1@bastion", "echo up; sleep 60"];
+    let reading = run("ssh", &config, &arguments, b"");
+    let killing = async {
+        let session = bastion.until(|s| s.state() == State::Connected && s.draft.kind == Kind::Exec).await;
+        bastion.until(|s| s.activity.bytes_out > 0).await;
+        bastion.kill(&session, "rotating keys").await;
+    };
+    let (output, ()) = tokio::join!(reading, killing);
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("disconnected by alice: rotating keys"), "{}", text(&output.stderr));
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::DisconnectedByOperator);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_lent_when_it_may_be() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let socket = bastion.directory.path().join("agent").display().to_string();
+    let mut agent = Command::new("ssh-agent")
+        .args(["-D", "-a", &socket])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("an agent");
+    let waiting = async {
+        while !Path::new(&socket).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("an agent's socket");
+    let key = bastion.key_file();
+    let added = Command::new("ssh-add").arg(&key).env("SSH_AUTH_SOCK", &socket).stderr(Stdio::null()).status().await;
+    assert!(added.expect("ssh-add").success());
+    let mut lending = Command::new("ssh");
+    lending.args(["-F", &config, "-A", "alice:web-1@bastion", "ssh-add -l"]).env("SSH_AUTH_SOCK", &socket);
+    let output = finish(&mut lending, b"").await;
+    let fingerprint = ravelin_ssh::keys::fingerprint(&ravelin_ssh::keys::public_line(&bastion.person).expect("a line"));
+    assert!(text(&output.stdout).contains(&fingerprint), "{} {}", text(&output.stdout), text(&output.stderr));
+
+    bastion.deny(&[ravelin_model::policy::Action::ForwardAgent]);
+    let output = finish(&mut lending, b"").await;
+    assert_ne!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("your agent is not forwarded"), "{}", text(&output.stderr));
+    agent.kill().await.expect("killed");
+}

@@ -181,3 +181,53 @@ impl Authority {
         params
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pems() -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["bastion.example".to_owned()]).expect("a name");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_must_belong_together() {
+        let ((cert, key), (_, other)) = (pems(), pems());
+        assert!(certified(&cert, &key).is_ok());
+        assert_eq!(certified(&cert, &other).expect_err("another's key"), PemFault::Mismatch);
+        assert!(matches!(certified("", &key).expect_err("nothing"), PemFault::Certificate(_)));
+        assert!(matches!(certified(&cert, "nothing").expect_err("no key"), PemFault::Key(_)));
+    }
+
+    #[test]
+    fn the_authority_stays_and_its_certificates_are_trusted_through_it() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let state = StateDir::open(folder.path()).expect("a new directory");
+        let first = Authority::open(&state).expect("a new authority").certificate;
+        let again = Authority::open(&state).expect("the same authority");
+        assert_eq!(first, again.certificate);
+        let certified = again.issue(&["bastion.example".to_owned()]).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(first).expect("a usable authority");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .expect("a verifier");
+        let now = rustls::pki_types::UnixTime::now();
+        for name in ["localhost", "127.0.0.1", "::1", "bastion.example"] {
+            let name = rustls::pki_types::ServerName::try_from(name).expect("a name");
+            let chain = &certified.cert;
+            rustls::client::danger::ServerCertVerifier::verify_server_cert(
+                verifier.as_ref(),
+                &chain[0],
+                &chain[1..],
+                &name,
+                &[],
+                now,
+            )
+            .expect("it is trusted");
+        }
+    }
+}

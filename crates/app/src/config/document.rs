@@ -219,7 +219,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A list of texts; a list in which something is wrong is wrong as a whole.
+    /// A list of texts. Those that are none are reported and left out; the others are still looked at.
     pub(super) fn texts(&mut self, key: &'static str) -> Field<Vec<Written<String>>> {
         let (value, path) = match self.find(key) {
             Some(found) => found,
@@ -236,10 +236,14 @@ impl<'a> Section<'a> {
                 None => self.wrong_type(item, &path, "a text in quotes"),
             }
         }
-        if texts.len() == items.len() { Field::Given(self.written(texts, value, &path)) } else { Field::Wrong }
+        if texts.is_empty() && !items.is_empty() {
+            Field::Wrong
+        } else {
+            Field::Given(self.written(texts, value, &path))
+        }
     }
 
-    /// A table of texts under names that the operator chooses.
+    /// A table of texts under names that the operator chooses. Those that are none are reported and left out.
     pub(super) fn text_map(&mut self, key: &'static str) -> Field<Vec<(String, Written<String>)>> {
         let (value, path) = match self.find(key) {
             Some(found) => found,
@@ -259,7 +263,7 @@ impl<'a> Section<'a> {
                 None => self.wrong_type(item, &item_path, "a text in quotes"),
             }
         }
-        if entries.len() == table.len() { Field::Given(self.written(entries, value, &path)) } else { Field::Wrong }
+        Field::Given(self.written(entries, value, &path))
     }
 
     /// The table under `key`; an absent one reads like an empty one.
@@ -410,20 +414,25 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     if close.0 <= allowed { Some(close.1) } else { contained.copied() }
 }
 
-/// How many letters must be added, dropped or changed.
+/// How many letters must be added, dropped, changed or swapped with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = match (i, j) {
+                (0, _) => j,
+                (_, 0) => i,
+                _ => {
+                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let plain = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    if swapped { plain.min(rows[i - 2][j - 2] + 1) } else { plain }
+                }
+            };
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

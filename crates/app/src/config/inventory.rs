@@ -214,7 +214,9 @@ fn address(table: &TargetTable, reader: &mut Reader) -> Option<String> {
     let unbracketed = written.value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let fix = match (unbracketed, written.value.rsplit_once(':')) {
         (Some(inner), _) if inner.parse::<IpAddr>().is_ok() => format!("write {inner:?}"),
-        (_, Some((host, port))) if settle::is_host(host) => format!("write address = {host:?} and port = {port}"),
+        (_, Some((host, port))) if settle::is_host(host) && port.parse::<u16>().is_ok() => {
+            format!("write address = {host:?} and port = {port}")
+        }
         _ => "write it without user, port or scheme: \"10.0.0.5\" or \"web-1.example.org\"".to_owned(),
     };
     reader.faults.push(written.fault("is not a host name or an IP address", fix));
@@ -231,9 +233,11 @@ fn host_keys(table: &TargetTable, protocol: Option<Protocol>, port: Option<u16>,
     let how = format!("get them with `{scan}` over a network you trust, and compare them with the machine's own");
     let missing = given.is_empty() && !matches!(table.host_keys, Field::Wrong);
     if protocol == Some(Protocol::Ssh) && missing {
-        let mut fault = table.here.fault("an ssh target without host keys could be anybody", how.clone());
+        let name = table.name.given().map_or("this", |name| name.shown.as_str());
+        let what = format!("{name} is an ssh target without host keys: any machine could pass for it");
+        let mut fault = table.here.fault(what, &how);
         fault.key = "target.host_keys".to_owned();
-        fault.value = table.name.given().map(|name| format!("(of {})", name.shown));
+        fault.value = None;
         if let Some(list) = table.host_keys.given() {
             fault.place = list.place.clone();
         }
@@ -256,7 +260,7 @@ fn logins(table: &TargetTable, protocol: Option<Protocol>, reader: &mut Reader) 
     let mut ways: Vec<LoginWay> = Vec::new();
     for entry in &table.logins {
         if protocol.is_some_and(|protocol| protocol != Protocol::Ssh) {
-            reader.faults.push(entry.fault("only ssh targets have logins", "remove it"));
+            reader.faults.push(entry.fault("is of a target without SSH; only ssh targets have logins", "remove it"));
             continue;
         }
         let proof = proof(entry, reader);
@@ -272,8 +276,9 @@ fn logins(table: &TargetTable, protocol: Option<Protocol>, reader: &mut Reader) 
 
 impl LoginTable {
     fn fault(&self, what: &str, fix: &str) -> super::Fault {
-        let mut fault = self.here.fault(what, fix);
-        fault.value = self.name.given().map(|name| format!("(of {})", name.shown));
+        let name = self.name.given().map_or("this", |name| name.shown.as_str());
+        let mut fault = self.here.fault(format!("the login {name} {what}"), fix);
+        fault.value = None;
         fault
     }
 }
@@ -291,9 +296,9 @@ fn proof(entry: &LoginTable, reader: &mut Reader) -> Option<LoginProof> {
             let key = secret_file::read(named, reader)?;
             match ravelin_ssh::keys::check_private_key(&key) {
                 Ok(()) => Some(LoginProof::Key(key)),
-                Err(because) => {
+                Err(error) => {
                     let fix = "name an unencrypted private key in OpenSSH form, as ssh-keygen -N '' makes it";
-                    reader.faults.push(named.fault(because, fix));
+                    reader.faults.push(named.fault(because(error), fix));
                     None
                 }
             }
@@ -309,11 +314,11 @@ fn proof(entry: &LoginTable, reader: &mut Reader) -> Option<LoginProof> {
         }
         (None, None, true) => Some(LoginProof::ForwardedAgent),
         (None, None, false) => {
-            reader.faults.push(entry.fault("a login needs a proof", WAYS));
+            reader.faults.push(entry.fault("has no proof", WAYS));
             None
         }
         (Some(_), Some(_), _) | (Some(_), None, true) | (None, Some(_), true) => {
-            reader.faults.push(entry.fault("a login has one proof", WAYS));
+            reader.faults.push(entry.fault("has more than one proof", WAYS));
             None
         }
     }
@@ -346,7 +351,13 @@ fn public_key(line: &str) -> Result<String, String> {
             if options { "has options before the key, which Ravelin does not heed" } else { "is not a public key" };
         return Err(what.to_owned());
     }
-    ravelin_ssh::keys::parse_public_line(line).map_err(|because| format!("is {because}"))
+    ravelin_ssh::keys::parse_public_line(line).map_err(because)
+}
+
+/// What is wrong with a key, ready to stand after it.
+pub(super) fn because(error: ravelin_ssh::keys::KeyError) -> String {
+    let text = error.to_string();
+    if text.starts_with("not ") { format!("is {text}") } else { text }
 }
 
 /// Warns of groups that targets are shared with and nobody is in: usually a slip of the pen.

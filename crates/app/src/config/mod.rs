@@ -14,6 +14,8 @@
 mod document;
 mod fault;
 mod file;
+#[cfg(test)]
+mod golden;
 mod inventory;
 mod policies;
 mod secret_file;

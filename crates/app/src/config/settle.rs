@@ -2,7 +2,7 @@
 
 use super::document::{Field, Written};
 use super::file::{AzureTable, ConfigFile};
-use super::{Aws, Azure, Bind, Config, Limits, Reader, Ssh, Tls, secret_file};
+use super::{Aws, Azure, Bind, Config, Limits, Reader, Ssh, Tls, inventory, secret_file};
 use crate::tls;
 use ravelin_model::NodeId;
 use secrecy::{ExposeSecret, SecretString};
@@ -251,7 +251,9 @@ fn ssh_host_key(file: &ConfigFile, reader: &mut Reader) -> Option<SecretString> 
     let named = file.ssh.host_key.given()?;
     let secret = secret_file::read(named, reader)?;
     if let Err(error) = ravelin_ssh::keys::check_private_key(&secret) {
-        reader.faults.push(named.fault(error, "make one: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key"));
+        reader.faults.push(
+            named.fault(inventory::because(error), "make one: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key"),
+        );
     }
     Some(secret)
 }

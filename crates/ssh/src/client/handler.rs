@@ -6,8 +6,9 @@ use crate::keys;
 use ravelin_model::session::EndReason;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelId};
+use russh::{Channel, ChannelId, Names, cipher};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
@@ -30,6 +31,7 @@ pub(crate) enum Inbound {
 #[derive(Default)]
 pub(super) struct Seen {
     wrong_key: Mutex<Option<String>>,
+    open_to_truncation: AtomicBool,
     lost: Mutex<Option<Unreached>>,
 }
 
@@ -45,6 +47,12 @@ impl Seen {
             return Unreached::new(
                 EndReason::TargetUnreachable,
                 format!("its host key is {shown}, and {} is expected", known.join(" or ")),
+            );
+        }
+        if self.open_to_truncation.load(Ordering::Relaxed) {
+            return Unreached::new(
+                EndReason::TargetUnreachable,
+                "it knows neither strict key exchange nor AES-GCM, so its messages could be cut out unseen",
             );
         }
         classify(error)
@@ -108,6 +116,20 @@ impl client::Handler for TargetHandler {
         }
         *Seen::hold(&self.seen.wrong_key) = Some(keys::fingerprint(&line));
         Ok(false)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        names: &Names,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // CVE-2023-48795: without strict key exchange, this cipher lets somebody in the middle drop the first messages.
+        if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
+            self.seen.open_to_truncation.store(true, Ordering::Relaxed);
+            return Err(russh::Error::Kex);
+        }
+        Ok(())
     }
 
     async fn server_channel_open_forwarded_tcpip(

@@ -131,6 +131,9 @@ impl Connection {
 
     /// Shows a line on the channels that somebody reads, or on one of them.
     async fn tell(&self, only: Option<ChannelId>, text: &str) {
+        if self.entry.watch.is_stuck() {
+            return;
+        }
         let faces: Vec<_> = {
             let faces = self.faces();
             let wanted = faces.iter().filter(|(id, _)| only.is_none_or(|only| **id == only));

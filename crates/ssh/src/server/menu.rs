@@ -9,9 +9,13 @@ use ravelin_model::{Login, Target};
 use russh::ChannelMsg;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 256;
+
+/// How long the list waits for a choice.
+const CHOOSE_MAX: Duration = Duration::from_secs(300);
 
 /// Targets that are shown; all can be named.
 const SHOWN_MAX: usize = 200;
@@ -31,7 +35,9 @@ pub(super) async fn serve(mut channel: ProgramChannel, program: Program) {
     }
     // A client that is gone is noticed when it is read from.
     let _gone = connection.handle.channel_success(channel.write.id()).await;
-    let Some(wish) = choose(&mut channel, &targets).await else {
+    // Whoever does not choose goes, as somebody who asked to leave does.
+    let chosen = tokio::time::timeout(CHOOSE_MAX, choose(&mut channel, &targets)).await.ok().flatten();
+    let Some(wish) = chosen else {
         if let Err(error) = channel.leave(0).await {
             tracing::debug!(%error, "a client left the menu by closing");
         }

@@ -33,6 +33,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// How long a target may take to hear that a session is over.
 const LEAVE_MAX: Duration = Duration::from_millis(10);
 
+/// How long a client may take to lend its agent.
+const AGENT_MAX: Duration = Duration::from_secs(10);
+
 /// How long a connection to nowhere may stay without opening a channel to read the reason on.
 const SILENT_MAX: Duration = Duration::from_secs(2);
 
@@ -329,7 +332,8 @@ async fn reach(
     admission.attach_target(dialled.leg());
     let agent = match way.proof {
         LoginProof::ForwardedAgent if connection.entry.offers_agent() => {
-            connection.handle.channel_open_agent().await.ok()
+            let opening = connection.handle.channel_open_agent();
+            tokio::time::timeout(AGENT_MAX, opening).await.ok().and_then(Result::ok)
         }
         LoginProof::ForwardedAgent | LoginProof::Key(_) | LoginProof::Password(_) => None,
     };

@@ -63,7 +63,7 @@ pub async fn carry_out(args: &BootstrapArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(refused) => {
             for fault in refused.faults {
-                eprintln!("{fault}");
+                eprintln!("{}", fault.line());
             }
             return ExitCode::FAILURE;
         }

@@ -36,7 +36,7 @@ fn report(args: &CheckArgs) -> (String, bool) {
     let path = args.config.display();
     match config::load(&args.config) {
         Ok(loaded) => {
-            let warnings: String = loaded.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+            let warnings: String = loaded.warnings.iter().map(|warning| warning.line() + "\n").collect();
             // A running node has its own ports; that they are in use says nothing then.
             if !StateDir::is_in_use(&loaded.config.state_dir)
                 && let Err(error) = Sockets::take(&loaded.config)
@@ -48,7 +48,7 @@ fn report(args: &CheckArgs) -> (String, bool) {
         }
         Err(refused) => {
             let errors = refused.faults.iter().filter(|fault| fault.weight == Weight::Error).count();
-            let faults: String = refused.faults.iter().map(|fault| format!("{fault}\n")).collect();
+            let faults: String = refused.faults.iter().map(|fault| fault.line() + "\n").collect();
             let plural = if errors == 1 { "" } else { "s" };
             (format!("{faults}{path} cannot be run: {errors} error{plural}\n"), false)
         }
@@ -65,12 +65,13 @@ fn summary(loaded: &Loaded) -> String {
         Tls::Files { .. } => "from the files that are named",
         Tls::OwnAuthority { .. } => "from an authority of its own, which clients have to trust",
     };
-    let limit = |limit: Option<_>| limit.map_or("never".to_owned(), units::in_words);
+    let limit = |limit: Option<_>| limit.map_or("none".to_owned(), units::in_words);
     let rows = [
         ("listens on", listens.join(", ")),
         ("certificate", certificate.to_owned()),
         ("state", config.state_dir.display().to_string()),
-        ("ends sessions", format!("idle: {}, old: {}", limit(config.limits.idle), limit(config.limits.duration))),
+        ("idle limit", limit(config.limits.idle)),
+        ("time limit", limit(config.limits.duration)),
         ("keeps history", units::in_words(config.history_keep)),
         ("principals", loaded.rules.inventory.principals().count().to_string()),
         ("targets", loaded.rules.inventory.targets().len().to_string()),

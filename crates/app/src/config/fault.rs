@@ -48,6 +48,12 @@ impl Fault {
     /// Longest value that is shown whole, in characters.
     const VALUE_CHARS_MAX: usize = 64;
 
+    /// The whole line with its weight, as a person reads it on a terminal.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{}: {self}", self.weight.word())
+    }
+
     /// The value, if it fits into a line.
     pub(super) fn shown(text: &str) -> String {
         let line = text.lines().next().unwrap_or_default();
@@ -60,13 +66,21 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let weight = match self.weight {
+impl Weight {
+    /// For the beginning of a line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Weight::Error => "error",
             Weight::Warning => "warning",
-        };
-        write!(f, "{weight}: {}", self.place)?;
+        }
+    }
+}
+
+/// Without its weight, which a log says in its own way.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place)?;
         match (&self.value, self.key.is_empty()) {
             (Some(value), false) => write!(f, ": {} = {value}", self.key)?,
             (Some(value), true) => write!(f, ": {value}")?,

@@ -38,7 +38,7 @@ fn said_of(path: &Path) -> String {
         Ok(loaded) => (loaded.warnings, "it can be run\n"),
         Err(refused) => (refused.faults, "it cannot be run\n"),
     };
-    faults.iter().map(|fault| format!("{fault}\n")).chain([end.to_owned()]).collect()
+    faults.iter().map(|fault| fault.line() + "\n").chain([end.to_owned()]).collect()
 }
 
 #[test]

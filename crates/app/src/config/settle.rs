@@ -51,6 +51,8 @@ pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
     let (ssh, https, http) = listeners(file, reader);
     let limits = limits(file, reader);
     let state_dir = file.node.state_dir.given().map_or_else(|| PathBuf::from(STATE_DIR), Written::path);
+    // Fails for an empty path only, which is none of a directory's either.
+    let state_dir = std::path::absolute(&state_dir).unwrap_or(state_dir);
     if let (Some(named), Ok(meta)) = (file.node.state_dir.given(), std::fs::metadata(&state_dir))
         && !meta.is_dir()
     {

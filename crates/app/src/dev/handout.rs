@@ -212,6 +212,58 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_environment_has_every_promised_variable_once() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let state = StateDir::open(folder.path()).expect("a new directory");
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let place = Place { ssh: address(2222), https: address(8443), http: address(8080), host_key: String::new() };
+        let name = ravelin_model::TargetName::parse("demo").expect("a name");
+        let id = crate::config::target_id(&name);
+        let azure = Azure::unnamed();
+        let target = Target {
+            aliases: crate::config::alias_ids(&id, &name, &azure),
+            id,
+            name,
+            address: "127.0.0.1".to_owned(),
+            port: 22,
+            protocol: ravelin_model::target::Protocol::Ssh,
+            logins: Vec::new(),
+            host_keys: Vec::new(),
+            labels: std::collections::BTreeMap::new(),
+            shared_with: std::collections::BTreeSet::new(),
+        };
+        let secret = || secrecy::SecretString::from("a secret");
+        let id = |text| ravelin_model::CredentialId::parse(text).expect("an id");
+        let owner = Credentials {
+            name: ravelin_model::PrincipalName::parse("alice").expect("a name"),
+            key_path: state.path("alice_ed25519"),
+            token: secret(),
+            aws_id: id("RVLKX"),
+            aws_secret: secret(),
+            azure_id: id("6a1c1e30"),
+            azure_secret: secret(),
+        };
+        let authority = state.path("ca.pem");
+        let handout = Handout { state: &state, place, azure: &azure, target: &target, authority: &authority };
+        let env = handout.env(&owner);
+        // The list in the design, word for word.
+        let promised = "RAVELIN_URL RAVELIN_HTTP_URL RAVELIN_TOKEN \
+            RAVELIN_SSH_HOST RAVELIN_SSH_PORT RAVELIN_SSH_USER RAVELIN_SSH_KEY RAVELIN_SSH_KNOWN_HOSTS \
+            RAVELIN_TARGET RAVELIN_TARGET_AWS_ID RAVELIN_TARGET_AZURE_ID \
+            AWS_ENDPOINT_URL_SSM AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION AWS_REGION AWS_CA_BUNDLE \
+            RAVELIN_ARM_URL AZURE_AUTHORITY_HOST AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET \
+            AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP AZURE_BASTION_NAME \
+            SSL_CERT_FILE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS";
+        for name in promised.split_whitespace() {
+            let start = format!("export {name}=");
+            let lines: Vec<&str> = env.lines().filter(|line| line.starts_with(&start)).collect();
+            assert!(lines.len() == 1 && lines[0].len() > start.len(), "{name}: {lines:?}");
+        }
+        assert!(env.contains("export RAVELIN_URL=https://127.0.0.1:8443\n"), "{env}");
+        assert!(env.contains("export RAVELIN_TOKEN='a secret'\n"), "{env}");
+    }
+
+    #[test]
     fn values_are_one_word_of_a_shell() {
         for (value, wanted) in [
             ("https://127.0.0.1:8443", "https://127.0.0.1:8443"),

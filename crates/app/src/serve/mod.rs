@@ -42,7 +42,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         Ok(loaded) => crate::finish(crate::block_on(serve(args, loaded))),
         Err(refused) => {
             for fault in refused.faults {
-                eprintln!("{fault}");
+                eprintln!("{}", fault.line());
             }
             ExitCode::FAILURE
         }

@@ -137,6 +137,36 @@ fn look<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Glimpses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::StateDir;
+
+    fn names(node: &Node) -> Vec<String> {
+        node.engine.directory.rules().inventory.principals().map(|principal| principal.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bad_file_changes_nothing_and_a_good_one_is_in_force_at_once() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let path = folder.path().join("ravelin.toml");
+        let write = |people: &str| {
+            let text = format!("inventory = [\"people.toml\"]\nnode.state_dir = {:?}\n", folder.path().join("state"));
+            std::fs::write(&path, text).expect("may be written");
+            std::fs::write(folder.path().join("people.toml"), people).expect("may be written");
+        };
+        write("[[principal]]\nname = \"alice\"\n");
+        let loaded = config::load(&path).expect("nothing is wrong");
+        let state = StateDir::open(&loaded.config.state_dir).expect("a new directory");
+        let node = Node::start(&loaded.config, loaded.rules.clone(), &state).await.expect("a node");
+        let mut reloader = Reloader::new(&path, &loaded);
+        assert_eq!(names(&node), ["alice"]);
+
+        write("[[principal]]\nname = \"bob\"\ncolour = \"red\"\n");
+        reloader.reload(&node).await;
+        assert_eq!(names(&node), ["alice"], "what was in force stays in force");
+
+        write("[[principal]]\nname = \"bob\"\n[[principal]]\nname = \"carol\"\n");
+        reloader.reload(&node).await;
+        assert_eq!(names(&node), ["bob", "carol"]);
+    }
 
     #[test]
     fn a_change_counts_once_it_has_come_to_rest() {

@@ -10,7 +10,7 @@ pub struct LogArgs {
     /// What to log, such as info or warn,ravelin_ssh=debug
     #[arg(long = "log", value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     filter: String,
-    /// How lines look
+    /// How lines look; json is for collectors
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
@@ -18,9 +18,9 @@ pub struct LogArgs {
 /// How a line of the log looks.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum LogFormat {
-    /// For people.
+    // For people.
     Text,
-    /// One object a line, for collectors.
+    // One object a line, for collectors.
     Json,
 }
 

@@ -45,16 +45,20 @@ pub struct DevArgs {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Where the SSH listener is
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2222")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2222", value_parser = address)]
     ssh: SocketAddr,
     /// Where the HTTPS listener is
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = address)]
     https: SocketAddr,
     /// Where the HTTP listener is
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     http: SocketAddr,
     #[command(flatten)]
     log: LogArgs,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:2222".to_owned())
 }
 
 /// The target's name.
@@ -78,6 +82,8 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
         );
     }
     let mut signals = Signals::listen()?;
+    // The terminal that it runs in was closed.
+    let mut hangup = Signals::hangup()?;
     let folder = match &args.state_dir {
         Some(folder) => std::path::absolute(folder).context("--state-dir")?,
         None => default_folder()?,
@@ -117,7 +123,10 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
     let (owner, others) = credentials.split_first().context("there is somebody")?;
     handout.give_out(owner, others)?;
 
-    signals.stop().await;
+    tokio::select! {
+        () = signals.stop() => {}
+        _ = hangup.recv() => {}
+    }
     Handout::withdraw(&state)?;
     node.stop(config.drain, &mut signals).await?;
     demo.stop().await;

@@ -195,8 +195,8 @@ impl Client {
     }
 }
 
-const TOKEN_HINT: &str = "an operator issues one: ravelin credentials issue --kind token --user NAME; for ravelin dev: source \
-                          the dev.env that it wrote";
+const TOKEN_HINT: &str = "the token comes from --token or RAVELIN_TOKEN; an operator issues one: ravelin credentials issue \
+    --kind token --user NAME; for ravelin dev: source the dev.env that it wrote";
 
 fn url(given: Option<&str>) -> Result<Url, Failure> {
     let Some(text) = given.filter(|text| !text.is_empty()) else {

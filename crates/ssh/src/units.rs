@@ -1,6 +1,8 @@
 //! SSH channels as sources and sinks of the engine's relay. Data goes through as it came: owned bytes, not copied.
 
 use crate::backlog::{Backlog, MESSAGE_BYTES};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use ravelin_engine::relay::{Broken, Sink, Source, Unit};
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +11,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Extended data of this type is the error stream; RFC 4254, section 5.2. No other type is defined.
 const STDERR: u32 = 1;
 
+/// The largest packet that OpenSSH takes on a channel.
+const PACKET_BYTES: usize = 32 * 1024;
+
+/// Data of at least this size goes on as it is.
+const GATHER_BYTES_MIN: usize = 24 * 1024;
+
 /// What comes out of a channel, from either side.
 pub(crate) struct ChannelSource {
     read: ChannelReadHalf,
     id: ChannelId,
     backlog: Arc<Backlog>,
-    // Given out last, and so not passed on before the next is asked for.
+    // Taken since the last wait, and so not passed on before the next.
     given_bytes: usize,
     held: Option<Unit>,
     closed: bool,
@@ -28,20 +36,60 @@ impl ChannelSource {
 
     /// The next message as it came.
     pub(crate) async fn message(&mut self) -> Option<ChannelMsg> {
-        self.settle();
-        let message = self.read.wait().await;
-        match &message {
-            None => {}
-            Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => self.given_bytes = data.len(),
-            Some(ChannelMsg::Eof) => self.said_all.store(true, Ordering::Relaxed),
-            Some(ChannelMsg::Close) => {
+        let given = std::mem::take(&mut self.given_bytes);
+        if given > 0 {
+            self.backlog.passed_on(self.id, given);
+        }
+        let message = self.read.wait().await?;
+        self.note(&message);
+        Some(message)
+    }
+
+    fn note(&mut self, message: &ChannelMsg) {
+        match message {
+            ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => self.given_bytes += data.len(),
+            ChannelMsg::Eof => self.said_all.store(true, Ordering::Relaxed),
+            ChannelMsg::Close => {
                 self.said_all.store(true, Ordering::Relaxed);
                 self.closed = true;
             }
-            Some(other) if is_counted(other) => self.given_bytes = MESSAGE_BYTES,
-            Some(_) => {}
+            other if is_counted(other) => self.given_bytes += MESSAGE_BYTES,
+            _ => {}
         }
-        message
+    }
+
+    /// Joins what else is there already to `first`, up to a packet's size: some clients send small packets, and a packet
+    /// costs more than a copy.
+    fn gather(&mut self, first: Bytes) -> Unit {
+        if first.len() >= GATHER_BYTES_MIN {
+            return Unit::Data(first);
+        }
+        let mut joined = BytesMut::new();
+        loop {
+            let Some(Some(message)) = self.read.wait().now_or_never() else { break };
+            self.note(&message);
+            if self.closed {
+                break;
+            }
+            match unit(message) {
+                Some(Unit::Data(more)) if first.len().max(joined.len()) + more.len() <= PACKET_BYTES => {
+                    if joined.is_empty() {
+                        joined.reserve(PACKET_BYTES);
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&more);
+                    if joined.len() >= GATHER_BYTES_MIN {
+                        break;
+                    }
+                }
+                Some(other) => {
+                    self.held = Some(other);
+                    break;
+                }
+                None => {}
+            }
+        }
+        Unit::Data(if joined.is_empty() { first } else { joined.freeze() })
     }
 
     /// Gives `unit` out first.
@@ -57,13 +105,6 @@ impl ChannelSource {
     /// Whether the far end closed the channel, as opposed to its connection being lost.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    fn settle(&mut self) {
-        let given = std::mem::take(&mut self.given_bytes);
-        if given > 0 {
-            self.backlog.passed_on(self.id, given);
-        }
     }
 }
 
@@ -86,8 +127,10 @@ impl Source for ChannelSource {
             if self.closed {
                 return None;
             }
-            if let Some(unit) = unit(message) {
-                return Some(unit);
+            match unit(message) {
+                Some(Unit::Data(first)) => return Some(self.gather(first)),
+                Some(unit) => return Some(unit),
+                None => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Many sessions at once: memory, kill latency, list latency. The load comes from light clients in this process, and
 //! the target is a small server in this process too, because a thousand OpenSSH clients would measure themselves.
 
-use crate::world::{Ravelin, key, private_kib, public};
+use crate::world::{Ravelin, ZERO, key, private_kib, public};
 use crate::{Bound, Report, millis, percentile};
 use anyhow::{Context, Result, bail};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
@@ -297,10 +297,8 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
         ("client_secret", &crowd.ravelin.azure.1),
         ("scope", "https://management.azure.com/.default"),
     ];
-    let configuration = crowd.http.get(format!("{}/metadata/endpoints?api-version=2022-09-01", crowd.ravelin.http));
-    let _reachable = configuration.send().await?;
-    let (tenant, path) = azure_names();
-    let token_url = format!("{}/{tenant}/oauth2/v2.0/token", crowd.ravelin.http);
+    let path = format!("/subscriptions/{ZERO}/resourceGroups/ravelin/providers/Microsoft.Network/bastionHosts/ravelin");
+    let token_url = format!("{}/{ZERO}/oauth2/v2.0/token", crowd.ravelin.http);
     let token: Value = crowd.http.post(token_url).form(&form).send().await?.error_for_status()?.json().await?;
     let token = token["access_token"].as_str().context("access_token")?.to_owned();
     let mut azure = Vec::new();
@@ -325,13 +323,6 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
     report.add("list of 1,000 live, Azure dialect, p99", percentile(&mut azure, 0.99), "ms", goal);
     drop(all);
     Ok(())
-}
-
-/// The tenant and the bastion's path of a configuration that names none.
-fn azure_names() -> (String, String) {
-    let zero = "00000000-0000-0000-0000-000000000000";
-    let path = format!("/subscriptions/{zero}/resourceGroups/ravelin/providers/Microsoft.Network/bastionHosts/ravelin");
-    (zero.to_owned(), path)
 }
 
 async fn signed(crowd: &Crowd, body: &str) -> Result<Value> {

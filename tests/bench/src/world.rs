@@ -1,7 +1,6 @@
 //! The servers of a run: a target sshd, a jump sshd, a two-hop sshd, and Ravelin before the same target.
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,9 @@ use std::time::{Duration, Instant};
 
 /// The cipher of every hop, pinned on both legs of both sides.
 pub(crate) const CIPHER: &str = "aes256-gcm@openssh.com";
+
+/// The tenant and the subscription of the Azure dialect.
+pub(crate) const ZERO: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A child process that ends with its owner.
 pub(crate) struct Server {
@@ -163,6 +165,11 @@ ssh = "127.0.0.1:{ssh}"
 http = "127.0.0.1:{http}"
 [limits]
 sessions_per_principal = 5000
+[azure]
+tenant = "{ZERO}"
+subscription = "{ZERO}"
+resource_group = "ravelin"
+bastion_name = "ravelin"
 [[principal]]
 name = "alice"
 groups = ["operators", "web"]
@@ -182,18 +189,23 @@ logins = [{{ name = "{login}", key_file = "{user}" }}]
             ),
         )?;
         let binary = tool("RAVELIN_BIN")?;
-        let proof = |kind: &str| -> Result<(String, String)> {
+        // It prints lines of the form NAME=value: one for a token, two for the others.
+        let proof = |kind: &str| -> Result<Vec<String>> {
             let output = Command::new(&binary)
-                .args(["credentials", "bootstrap", "--principal", "alice", "--kind", kind, "-o", "json", "-c"])
+                .args(["credentials", "bootstrap", "--principal", "alice", "--kind", kind, "-c"])
                 .arg(&config)
                 .output()?;
-            let answer: Value = serde_json::from_slice(&output.stdout)
-                .with_context(|| format!("credentials bootstrap: {}", String::from_utf8_lossy(&output.stderr)))?;
-            let text =
-                |name: &str| answer[name].as_str().map(str::to_owned).with_context(|| format!("no {name}: {answer}"));
-            Ok((text("id")?, text("secret")?))
+            if !output.status.success() {
+                bail!("credentials bootstrap: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            let text = String::from_utf8(output.stdout)?;
+            Ok(text.lines().filter_map(|line| line.split_once('=')).map(|(_, value)| value.to_owned()).collect())
         };
-        let (token, aws, azure) = (proof("token")?.1, proof("aws")?, proof("azure")?);
+        let pair = |kind: &str| -> Result<(String, String)> {
+            <[String; 2]>::try_from(proof(kind)?).map(|[id, secret]| (id, secret)).ok().context("an id and a secret")
+        };
+        let token = proof("token")?.pop().context("a token")?;
+        let (aws, azure) = (pair("aws")?, pair("azure")?);
         let mut command = Command::new(&binary);
         command.args(["serve", "--log", "warn", "-c"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         let server = Server { child: command.spawn().context("ravelin")?, port: ssh };

@@ -96,7 +96,10 @@ fn e2e(name: Option<&str>) -> Result<()> {
 
 fn bench(args: &[&str]) -> Result<()> {
     let env = tools::install()?;
-    step("build for the benchmark", cargo(&["build", "--release", "--package", "ravelin", "--package", "ravelin-bench"]))?;
+    step(
+        "build for the benchmark",
+        cargo(&["build", "--release", "--package", "ravelin", "--package", "ravelin-bench"]),
+    )?;
     let release = target_dir()?.join("release");
     let mut command = Command::new(release.join("ravelin-bench"));
     command.args(args).envs(env).env("RAVELIN_BIN", release.join("ravelin")).current_dir(root());

@@ -19,8 +19,7 @@ const SYSTEM: &[(&str, &str)] = &[
 ];
 
 /// Python packages with the versions that the protocol facts were taken from.
-const PYTHON: &[&str] =
-    &["boto3==1.44.5", "awscli==1.46.3", "azure-mgmt-network==33.1.0", "azure-identity==1.27.0"];
+const PYTHON: &[&str] = &["boto3==1.44.5", "awscli==1.46.3", "azure-mgmt-network==33.1.0", "azure-identity==1.27.0"];
 
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";

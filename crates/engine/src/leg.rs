@@ -112,6 +112,8 @@ impl AsyncRead for GuardedStream {
             if this.ahead.capacity() < Self::AHEAD_BYTES {
                 // First find out whether there is anything to read, so that waiting costs no buffer.
                 if this.inner.poll_read_ready(cx)?.is_pending() {
+                    // Used up, but still allocated: a socket that is waited for holds nothing.
+                    this.ahead = BytesMut::new();
                     return Poll::Pending;
                 }
                 this.ahead.reserve(Self::AHEAD_BYTES);
@@ -198,5 +200,15 @@ mod tests {
         writer.await.expect("no panic");
         assert!(got == expected, "bytes differ");
         assert_eq!(stream.ahead.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn waiting_costs_no_buffer() {
+        let (mut stream, _handle, mut peer) = pair().await;
+        peer.write_all(b"hello").await.expect("written");
+        let mut buffer = [0; 5];
+        stream.read_exact(&mut buffer).await.expect("readable");
+        assert!(futures_util::poll!(std::pin::pin!(stream.read(&mut buffer))).is_pending());
+        assert_eq!(stream.ahead.capacity(), 0);
     }
 }

@@ -252,7 +252,8 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
     };
     // Whoever lends an agent has to open a channel first; nobody else waits for one.
     let mut wanted = !matches!(way.proof, LoginProof::ForwardedAgent);
-    let mut reaching = Box::pin(reach(connection, admission, &target, &way));
+    // Let go of when it is done: what logging in needs is much, and a session lasts.
+    let mut reaching = Some(Box::pin(reach(connection, admission, &target, &way)));
     let mut up: Option<Arc<Up>> = None;
     let mut inbound = None;
     loop {
@@ -268,11 +269,18 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
                 None => std::future::pending().await,
             }
         };
+        let reached = async {
+            match &mut reaching {
+                Some(reaching) if wanted => reaching.await,
+                Some(_) | None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ending = admission.ending() => return (ending.reason, ending.detail),
             _gone = connection.gone() => return left(connection, end, up.as_deref()).await,
-            reached = &mut reaching, if wanted && up.is_none() => match reached {
+            reached = reached => match reached {
                 Ok(link) => {
+                    reaching = None;
                     if let Err(refusal) = admission.connected().await {
                         return (EndReason::InternalError, refusal.to_string());
                     }

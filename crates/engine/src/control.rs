@@ -3,22 +3,25 @@
 //! Every method asks the policy first. What a caller may not know of is not found; what they may know of and not do is
 //! denied.
 
+use crate::denials::Denials;
 use crate::directory::Directory;
 use crate::egress::Probe;
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
 use crate::registry::{Live, Registry};
 use futures_util::stream::{self, StreamExt};
-use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
+use ravelin_model::audit::AuditEvent;
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{EventPage, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, EndReason, Ending, Event, Session};
-use ravelin_model::{CredentialId, Principal, PrincipalName, Refusal, SessionId, Target, Time};
+use ravelin_model::text::printable;
+use ravelin_model::{CredentialId, PrincipalName, Refusal, SessionId, Target, Time};
 use secrecy::SecretString;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +67,8 @@ pub struct Control {
     master: MasterKey,
     probe: Arc<Probe>,
     tasks: TaskTracker,
+    denials: Arc<Denials>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -75,6 +80,8 @@ impl Control {
     const WISH_MAX: Duration = Duration::from_secs(1);
     /// Events read at once while looking for those that a caller may see.
     const EVENTS_STEP: u32 = 500;
+    /// How often that is done for one answer, so that one caller cannot hold the store's readers.
+    const EVENTS_STEPS_MAX: u32 = 20;
 
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -82,8 +89,10 @@ impl Control {
         registry: Arc<Registry>,
         master: MasterKey,
         tasks: TaskTracker,
+        denials: Arc<Denials>,
+        closed: Arc<AtomicBool>,
     ) -> Self {
-        Self { store, directory, registry, master, probe: Arc::new(Probe::new()), tasks }
+        Self { store, directory, registry, master, probe: Arc::new(Probe::new()), tasks, denials, closed }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -133,7 +142,10 @@ impl Control {
         wait: Duration,
     ) -> Result<Termination, Refusal> {
         let live = self.registry.live(id);
-        let session = match (self.store.session(id).await, &live) {
+        // A store that is stuck must not hold up the end of a session that is at hand.
+        let read = tokio::time::timeout(Self::WISH_MAX, self.store.session(id)).await;
+        let read = read.unwrap_or_else(|_| Err(Refusal::unavailable("the store", "no answer in time")));
+        let session = match (read, &live) {
             (Ok(Some(session)), _) => session,
             (Ok(None), _) => return Err(Refusal::not_found("session", id)),
             (Err(refusal), None) => return Err(refusal),
@@ -238,7 +250,8 @@ impl Control {
     }
 
     /// Events after number `after` that the caller may see, and the record's bounds. An empty answer with a `newest`
-    /// above `after` means that there were only others' events; go on from `newest`.
+    /// above `after` means that there were only others' events; go on from `newest`. Where there are very many of those,
+    /// `newest` is how far this answer has looked.
     ///
     /// # Errors
     /// [`Refusal::Denied`] when they may see none; what the store refuses.
@@ -253,17 +266,18 @@ impl Control {
         };
         let mut seen = after;
         let mut found = Vec::new();
-        loop {
+        let mut bounds = (1, after);
+        for _ in 0..Self::EVENTS_STEPS_MAX {
             let page = self.store.events(seen, Self::EVENTS_STEP).await?;
             let last = page.events.last().map(|event| event.seq);
             found.extend(page.events.into_iter().filter(own).take(limit as usize - found.len()));
+            bounds = (page.oldest, page.newest);
             match last {
                 Some(last) if found.len() < limit as usize => seen = last,
-                Some(_) | None => {
-                    return Ok(EventPage { events: found, oldest: page.oldest, newest: page.newest });
-                }
+                Some(_) | None => return Ok(EventPage { events: found, oldest: bounds.0, newest: bounds.1 }),
             }
         }
+        Ok(EventPage { events: found, oldest: bounds.0, newest: seen })
     }
 
     /// Resolves when an event with a number above `after` exists.
@@ -363,19 +377,21 @@ impl Control {
         self.store.now().await
     }
 
-    /// Whether the store answers, for a readiness check.
+    /// Whether people can be sent here: the store answers and the node does not drain.
     ///
     /// # Errors
-    /// What the store refuses.
+    /// [`Refusal::Unavailable`] while the node drains; what the store refuses.
     pub async fn ready(&self) -> Result<(), Refusal> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
+        }
         self.store.events(u64::MAX >> 1, 1).await.map(|_| ())
     }
 
     fn may(&self, caller: &Caller, action: Action, resource: Resource<'_>) -> bool {
         let rules = self.directory.rules();
-        // The principal as the inventory has it now: groups may have changed since the proof.
-        let current: Option<&Arc<Principal>> = rules.inventory.principal(caller.name());
-        let Some(principal) = current else { return false };
+        // The principal as the inventory has it now: groups and keys may have changed since the proof.
+        let Some(principal) = caller.as_of(&rules.inventory) else { return false };
         rules.permit(&Question { principal, action, resource, client: caller.contact().address.ip() })
     }
 
@@ -398,19 +414,7 @@ impl Control {
     }
 
     async fn deny(&self, caller: &Caller, action: Action, session: Option<&SessionId>) -> Refusal {
-        let deed = Deed {
-            kind: AuditKind::AccessDenied,
-            actor: Actor::Principal(caller.name().clone()),
-            session: session.cloned(),
-            facts: BTreeMap::from([
-                ("action".to_owned(), action.word().to_owned()),
-                ("client_address".to_owned(), caller.contact().address.to_string()),
-            ]),
-        };
-        match self.store.record(deed).await {
-            Ok(_) => Refusal::Denied { action, because: "no policy permits it".to_owned() },
-            Err(refusal) => refusal,
-        }
+        self.denials.deny(caller, action, session, None).await
     }
 
     /// Puts the live counts over the last flushed ones.
@@ -460,7 +464,7 @@ pub async fn issue(
         }
     };
     let id = CredentialId::parse(&id).map_err(Refusal::internal)?;
-    let note = note.chars().filter(|c| !c.is_control()).take(200).collect();
+    let note = printable(note, 200);
     let credential = Credential {
         id,
         kind,
@@ -503,7 +507,6 @@ async fn confirmed(live: &Live, wait: Duration) -> Termination {
 }
 
 fn live_activity(live: &Live, last: Time) -> Activity {
-    use std::sync::atomic::Ordering;
     Activity {
         last,
         bytes_in: live.bytes_in.load(Ordering::Relaxed),

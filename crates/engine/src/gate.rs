@@ -3,17 +3,18 @@
 //! An admission exists when the policy said yes, the limits had room, and the session's row is durable. Dropping it
 //! ends the session, so a panic in an edge costs one session and leaves no zombie.
 
+use crate::denials::Denials;
 use crate::directory::Directory;
-use crate::identity::Caller;
+use crate::identity::{Caller, SOFTWARE_CHARS_MAX, still_known};
 use crate::keys::random_bytes;
 use crate::leg::Leg;
 use crate::registry::Live;
 use crate::relay::Relay;
 use crate::supervisor::Supervisor;
-use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::policy::{Action, Question, Resource};
 use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
 use ravelin_model::target::LoginWay;
+use ravelin_model::text::printable;
 use ravelin_model::{Login, Refusal, SessionId, Target};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,12 +42,18 @@ pub struct Ask {
 pub struct Gate {
     directory: Arc<Directory>,
     supervisor: Arc<Supervisor>,
+    denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
 }
 
 impl Gate {
-    pub(crate) fn new(directory: Arc<Directory>, supervisor: Arc<Supervisor>) -> Self {
-        Self { directory, supervisor, closed: Arc::default() }
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        supervisor: Arc<Supervisor>,
+        denials: Arc<Denials>,
+        closed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { directory, supervisor, denials, closed }
     }
 
     pub(crate) fn close(&self) {
@@ -75,10 +82,7 @@ impl Gate {
         let rules = self.directory.rules();
         match rules.inventory.target(any_name) {
             Some(target) if self.may(caller, Action::ReadTarget, target) => Ok(Arc::clone(target)),
-            Some(_) | None => {
-                let name: String = any_name.chars().filter(|c| !c.is_control()).take(128).collect();
-                Err(Refusal::not_found("target", name))
-            }
+            Some(_) | None => Err(Refusal::not_found("target", printable(any_name, 128))),
         }
     }
 
@@ -90,24 +94,13 @@ impl Gate {
         if self.may(caller, action, target) {
             return Ok(());
         }
-        let deed = Deed {
-            kind: AuditKind::AccessDenied,
-            actor: Actor::Principal(caller.name().clone()),
-            session: None,
-            facts: BTreeMap::from([
-                ("action".to_owned(), action.word().to_owned()),
-                ("target".to_owned(), target.name.to_string()),
-                ("client_address".to_owned(), caller.contact().address.to_string()),
-            ]),
-        };
-        self.supervisor.store.record(deed).await?;
-        Err(Refusal::Denied { action, because: format!("no policy permits it on {}", target.name) })
+        Err(self.denials.deny(caller, action, None, Some(target.name.as_str())).await)
     }
 
     fn may(&self, caller: &Caller, action: Action, target: &Target) -> bool {
         let rules = self.directory.rules();
-        // The principal as the inventory has it now: groups may have changed since the proof.
-        let Some(principal) = rules.inventory.principal(caller.name()) else { return false };
+        // The principal as the inventory has it now: groups and keys may have changed since the proof.
+        let Some(principal) = caller.as_of(&rules.inventory) else { return false };
         let client = caller.contact().address.ip();
         rules.permit(&Question { principal, action, resource: Resource::Target(target), client })
     }
@@ -150,16 +143,20 @@ impl Gate {
             caller.contact().address.ip(),
             Arc::clone(&ask.target),
             ask.kind,
-            way.is_some(),
+            caller.ssh_key().cloned(),
+            ask.login.clone(),
             ask.client,
         );
+        if !(ask.kind == Kind::Tunnel && ask.login.is_some()) {
+            live.uses(wanted);
+        }
         let draft = Draft {
             id,
             principal: caller.name().clone(),
             groups: caller.principal().groups.clone(),
             auth: caller.method(),
             client_address: canonical(caller.contact().address),
-            client_software: caller.contact().software.clone(),
+            client_software: printable(&caller.contact().software, SOFTWARE_CHARS_MAX),
             target: ask.target.snapshot(),
             login: ask.login,
             protocol: ask.target.protocol,
@@ -170,37 +167,56 @@ impl Gate {
             epoch: self.supervisor.epoch,
             tags: BTreeMap::default(),
         };
-        self.supervisor.open(Arc::clone(&live), draft).await?;
-        Ok(Admission { live, way, caller: caller.clone(), gate: self.clone() })
+        let unclaimed = self.supervisor.open(Arc::clone(&live), draft).await?;
+        let admission = Admission { live: unclaimed.claim(), way, caller: caller.clone(), gate: self.clone() };
+        // Now that the session is in the registry, a stop or a reload sees it; one that came before is seen here.
+        if !self.is_open() {
+            admission.live.end(Ending::new(EndReason::NodeStopped, Actor::System, ""));
+            return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
+        }
+        if let Err(refusal) = self.still_permits(&admission.live) {
+            admission.live.end(Ending::new(EndReason::RightsRevoked, Actor::System, &refusal.to_string()));
+            return Err(refusal);
+        }
+        Ok(admission)
     }
 
-    /// Whether a live session would still be admitted.
+    /// Whether a live session would still be admitted as it is used: the principal and its key are there, the target is
+    /// the same machine and still offers the login, and every right in use is still given.
     pub(crate) fn still_permits(&self, live: &Live) -> Result<(), Refusal> {
         let rules = self.directory.rules();
-        let Some(principal) = rules.inventory.principal(&live.principal) else {
+        let Some(principal) = still_known(&rules.inventory, &live.principal, live.ssh_key.as_ref()) else {
             return Err(Refusal::not_found("principal", &live.principal));
         };
         let Some(target) = rules.inventory.target(live.target.name.as_str()) else {
             return Err(Refusal::not_found("target", &live.target.name));
         };
-        let forbidden = |action| {
-            rules.forbid(&Question { principal, action, resource: Resource::Target(target), client: live.client })
+        let was = &live.target;
+        if (&target.address, target.port, &target.host_keys) != (&was.address, was.port, &was.host_keys) {
+            return Err(Refusal::Conflict { because: format!("{} is another machine now", target.name) });
+        }
+        if let Some(login) = &live.login
+            && target.way(Some(login)).is_none()
+        {
+            return Err(Refusal::Conflict { because: format!("{} offers no login {login} any more", target.name) });
+        }
+        let forbidden = |action: &Action| {
+            let resource = Resource::Target(target);
+            rules.forbid(&Question { principal, action: *action, resource, client: live.client })
         };
-        let action = match (live.logs_in, live.kind()) {
-            (false, _) => Action::OpenTunnel,
-            (true, Kind::Shell) => Action::OpenShell,
-            (true, Kind::Exec) => Action::OpenExec,
-            (true, Kind::Sftp) => Action::OpenSftp,
-            // Nothing but forwards, if anything: it may stay as long as any way to connect is left.
-            (true, Kind::Tunnel) => {
-                let mut ways = Action::ALL.iter().copied().filter(|action| action.is_connect());
-                ways.find(|action| !forbidden(*action)).unwrap_or(Action::ForwardLocal)
-            }
-        };
-        if !forbidden(action) {
-            Ok(())
+        let used = live.used();
+        let lost = if used.is_empty() {
+            // Nothing was opened yet: it may stay as long as any way to connect is left.
+            let mut ways = Action::ALL.iter().filter(|action| action.is_connect());
+            if ways.any(|action| !forbidden(action)) { None } else { Some(Action::OpenShell) }
         } else {
-            Err(Refusal::Denied { action, because: format!("no policy permits it on {} any more", target.name) })
+            used.into_iter().find(forbidden)
+        };
+        match lost {
+            None => Ok(()),
+            Some(action) => {
+                Err(Refusal::Denied { action, because: format!("no policy permits it on {} any more", target.name) })
+            }
         }
     }
 }
@@ -265,6 +281,7 @@ impl Admission {
     /// [`Refusal::Denied`]; what the store refuses.
     pub async fn permit(&self, action: Action) -> Result<(), Refusal> {
         self.gate.permit(&self.caller, action, &self.live.target).await?;
+        self.live.uses(action);
         let kind = match action {
             Action::OpenShell => Kind::Shell,
             Action::OpenExec => Kind::Exec,

@@ -4,18 +4,20 @@
 
 use crate::directory::Directory;
 use crate::keys::{MasterKey, secret_digest};
+use crate::quota::{RecordQuota, neighbourhood};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::inventory::Inventory;
 use ravelin_model::ports::Store;
 use ravelin_model::principal::AuthMethod;
 use ravelin_model::session::Actor;
+use ravelin_model::text::printable;
 use ravelin_model::{CredentialId, Principal, PrincipalName, Refusal};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 /// Where a request comes from, as the listener saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,14 @@ pub struct Caller {
     principal: Arc<Principal>,
     method: AuthMethod,
     contact: Contact,
-    credential: Option<CredentialId>,
+    proof: Proof,
+}
+
+/// What the inventory or the store must still hold for a caller to count.
+#[derive(Clone, Debug)]
+enum Proof {
+    SshKey(Arc<str>),
+    Credential(CredentialId),
 }
 
 impl Caller {
@@ -63,7 +72,23 @@ impl Caller {
     /// The credential that proved it, for all methods but SSH keys.
     #[must_use]
     pub fn credential(&self) -> Option<&CredentialId> {
-        self.credential.as_ref()
+        match &self.proof {
+            Proof::Credential(id) => Some(id),
+            Proof::SshKey(_) => None,
+        }
+    }
+
+    /// The SSH key that proved it, in the inventory's form.
+    pub(crate) fn ssh_key(&self) -> Option<&Arc<str>> {
+        match &self.proof {
+            Proof::SshKey(key) => Some(key),
+            Proof::Credential(_) => None,
+        }
+    }
+
+    /// The principal as `inventory` has it, if it is still there and still has the key that proved it.
+    pub(crate) fn as_of<'a>(&self, inventory: &'a Inventory) -> Option<&'a Arc<Principal>> {
+        still_known(inventory, self.name(), self.ssh_key())
     }
 }
 
@@ -73,11 +98,24 @@ pub struct Identity {
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     master: MasterKey,
-    refused: Arc<Mutex<RefusedLog>>,
+    refused: Arc<RecordQuota<IpAddr>>,
 }
 
 /// The prefix that API tokens start with, for secret scanners to find.
 pub const TOKEN_PREFIX: &str = "rvl_";
+
+/// As much of what a client calls itself is kept.
+pub(crate) const SOFTWARE_CHARS_MAX: usize = 200;
+
+/// The principal of that name, if it is there and, where a key is given, still has it.
+pub(crate) fn still_known<'a>(
+    inventory: &'a Inventory,
+    name: &PrincipalName,
+    ssh_key: Option<&Arc<str>>,
+) -> Option<&'a Arc<Principal>> {
+    let principal = inventory.principal(name)?;
+    ssh_key.is_none_or(|key| principal.ssh_keys.iter().any(|known| **known == **key)).then_some(principal)
+}
 
 const WRONG_PROOF: Refusal = Refusal::Unauthenticated { because: "the credentials are not valid" };
 
@@ -109,11 +147,11 @@ impl Identity {
             facts: BTreeMap::from([
                 ("method".to_owned(), AuthMethod::SshKey.word().to_owned()),
                 ("client_address".to_owned(), contact.address.to_string()),
-                ("client_software".to_owned(), contact.software.clone()),
+                ("client_software".to_owned(), printable(&contact.software, SOFTWARE_CHARS_MAX)),
             ]),
         };
         self.store.record(deed).await?;
-        Ok(Caller { principal, method: AuthMethod::SshKey, contact, credential: None })
+        Ok(Caller { principal, method: AuthMethod::SshKey, contact, proof: Proof::SshKey(Arc::from(key)) })
     }
 
     fn owner_of_ssh_key(&self, claimed: &str, key: &str) -> Option<Arc<Principal>> {
@@ -151,9 +189,12 @@ impl Identity {
     /// [`Refusal::Unauthenticated`] when the credential was revoked, has expired or lost its principal.
     pub async fn bearer(&self, id: &str, contact: Contact) -> Result<Caller, Refusal> {
         match self.valid(id, CredentialKind::ClientSecret).await? {
-            Some((principal, credential)) => {
-                Ok(Caller { principal, method: AuthMethod::ClientSecret, contact, credential: Some(credential.id) })
-            }
+            Some((principal, credential)) => Ok(Caller {
+                principal,
+                method: AuthMethod::ClientSecret,
+                contact,
+                proof: Proof::Credential(credential.id),
+            }),
             None => Err(self.refuse(&contact, AuthMethod::ClientSecret, id).await),
         }
     }
@@ -180,7 +221,7 @@ impl Identity {
             self.refuse(&contact, AuthMethod::SignedRequest, id).await;
             return Err(SignatureRefusal::WrongSignature);
         }
-        Ok(Caller { principal, method: AuthMethod::SignedRequest, contact, credential: Some(credential.id) })
+        Ok(Caller { principal, method: AuthMethod::SignedRequest, contact, proof: Proof::Credential(credential.id) })
     }
 
     async fn by_secret(
@@ -198,7 +239,7 @@ impl Identity {
         let equal = verify_slices_are_equal(&digest, &known).is_ok();
         match found {
             Some((principal, credential)) if equal => {
-                Ok(Caller { principal, method, contact, credential: Some(credential.id) })
+                Ok(Caller { principal, method, contact, proof: Proof::Credential(credential.id) })
             }
             Some(_) | None => Err(self.refuse(&contact, method, id).await),
         }
@@ -217,12 +258,8 @@ impl Identity {
 
     /// Puts a refused proof on record, as often as the record can bear, and gives the one answer.
     pub async fn refuse(&self, contact: &Contact, method: AuthMethod, claimed: &str) -> Refusal {
-        let passed_over = {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            refused.admit(contact.address.ip(), Instant::now())
-        };
-        if let Some(passed_over) = passed_over {
-            let claimed: String = claimed.chars().filter(|c| !c.is_control()).take(64).collect();
+        if let Some(passed_over) = self.refused.admit(neighbourhood(contact.address.ip())) {
+            let claimed = printable(claimed, 64);
             let deed = Deed {
                 kind: AuditKind::LoginRefused,
                 actor: Actor::System,
@@ -251,46 +288,4 @@ pub enum SignatureRefusal {
     WrongSignature,
     /// Something else stood in the way.
     Other(Refusal),
-}
-
-/// Keeps an attacker from filling the record: so many refusals per address and minute are written one by one, the
-/// rest are counted and the count goes with the next one.
-#[derive(Default)]
-struct RefusedLog {
-    by_address: HashMap<IpAddr, Refused>,
-}
-
-struct Refused {
-    window: Instant,
-    written: u32,
-    passed_over: u64,
-}
-
-impl RefusedLog {
-    const WINDOW: Duration = Duration::from_secs(60);
-    const WRITTEN_MAX: u32 = 30;
-    const ADDRESSES_MAX: usize = 4096;
-
-    /// `Some(count passed over before)` when this one is to be written.
-    fn admit(&mut self, address: IpAddr, now: Instant) -> Option<u64> {
-        if self.by_address.len() >= Self::ADDRESSES_MAX && !self.by_address.contains_key(&address) {
-            self.by_address.retain(|_, r| now.duration_since(r.window) < Self::WINDOW);
-            if self.by_address.len() >= Self::ADDRESSES_MAX {
-                tracing::warn!(%address, "too many addresses with refused logins; this one is only in the log");
-                return None;
-            }
-        }
-        let entry = self.by_address.entry(address).or_insert(Refused { window: now, written: 0, passed_over: 0 });
-        if now.duration_since(entry.window) >= Self::WINDOW {
-            entry.window = now;
-            entry.written = 0;
-        }
-        if entry.written < Self::WRITTEN_MAX {
-            entry.written += 1;
-            Some(std::mem::take(&mut entry.passed_over))
-        } else {
-            entry.passed_over += 1;
-            None
-        }
-    }
 }

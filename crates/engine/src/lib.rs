@@ -12,6 +12,7 @@
 //! This crate never knows: HTTP, SQL, SSH, a vendor's name, or how an answer looks on a wire.
 
 pub mod control;
+mod denials;
 pub mod directory;
 pub mod egress;
 pub mod gate;
@@ -19,6 +20,7 @@ pub mod identity;
 pub mod keys;
 pub mod leg;
 pub mod pager;
+mod quota;
 pub mod registry;
 pub mod relay;
 mod supervisor;
@@ -32,6 +34,7 @@ pub use identity::{Caller, Contact, Identity};
 pub use keys::MasterKey;
 pub use pager::Pager;
 
+use crate::denials::Denials;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
 use ravelin_model::audit::{AuditKind, Deed};
@@ -40,6 +43,7 @@ use ravelin_model::session::{Actor, EndReason, Ending};
 use ravelin_model::{NodeId, Refusal, SessionId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -100,6 +104,9 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// How long a stop waits for sockets to close once every session was asked to end.
+    const CLOSE_MAX: Duration = Duration::from_secs(5);
+
     /// Starts a life of this node: ends what an earlier life left behind, then begins to serve.
     ///
     /// # Errors
@@ -128,6 +135,8 @@ impl Engine {
         tokio::spawn(async move {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
+        let denials = Arc::new(Denials::new(Arc::clone(&store)));
+        let closed = Arc::new(AtomicBool::new(false));
         Ok(Engine {
             control: Control::new(
                 Arc::clone(&store),
@@ -135,8 +144,10 @@ impl Engine {
                 Arc::clone(&registry),
                 master.clone(),
                 tasks.clone(),
+                Arc::clone(&denials),
+                Arc::clone(&closed),
             ),
-            gate: Gate::new(Arc::clone(&directory), supervisor),
+            gate: Gate::new(Arc::clone(&directory), supervisor, denials, closed),
             identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
             pager: Pager::new(&master),
             left_over: start.ended,
@@ -190,7 +201,11 @@ impl Engine {
             session.end(Ending::new(EndReason::NodeStopped, Actor::System, ""));
         }
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(Self::CLOSE_MAX, self.tasks.wait()).await.is_err() {
+            // Their rows stay `terminating`; the next start ends them, with the reason they have.
+            let open: Vec<String> = self.registry.all().iter().map(|live| live.id.to_string()).collect();
+            tracing::error!(sessions = open.join(" "), "stopping although these sessions have not closed");
+        }
         self.stopping.cancel();
         let deed =
             Deed { kind: AuditKind::NodeStopped, actor: Actor::System, session: None, facts: BTreeMap::default() };

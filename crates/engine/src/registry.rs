@@ -4,9 +4,10 @@
 //! live on this node is found here.
 
 use crate::leg::Leg;
+use ravelin_model::policy::Action;
 use ravelin_model::session::{Activity, Ending, Kind};
-use ravelin_model::{PrincipalName, SessionId, Target, Time};
-use std::collections::HashMap;
+use ravelin_model::{Login, PrincipalName, SessionId, Target, Time};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +29,11 @@ pub struct Live {
     pub(crate) principal: PrincipalName,
     pub(crate) client: IpAddr,
     pub(crate) target: Arc<Target>,
-    /// Whether Ravelin logs in on the target itself.
-    pub(crate) logs_in: bool,
+    /// The SSH key that proved the principal, if one did.
+    pub(crate) ssh_key: Option<Arc<str>>,
+    /// As whom Ravelin logs in on the target, if it does.
+    pub(crate) login: Option<Login>,
+    used: Mutex<BTreeSet<Action>>,
     pub(crate) opened: tokio::time::Instant,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
@@ -61,13 +65,15 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
+    #[allow(clippy::too_many_arguments, reason = "the facts of a session, given once, by one caller")]
     pub(crate) fn new(
         id: SessionId,
         principal: PrincipalName,
         client: IpAddr,
         target: Arc<Target>,
         kind: Kind,
-        logs_in: bool,
+        ssh_key: Option<Arc<str>>,
+        login: Option<Login>,
         client_leg: Arc<dyn Leg>,
     ) -> Arc<Self> {
         let now = tokio::time::Instant::now();
@@ -76,7 +82,9 @@ impl Live {
             principal,
             client,
             target,
-            logs_in,
+            ssh_key,
+            login,
+            used: Mutex::default(),
             opened: now,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -124,6 +132,16 @@ impl Live {
         if let Some(client) = self.legs().client {
             client.tell(text).await;
         }
+    }
+
+    /// Notes that the session makes use of a right.
+    pub(crate) fn uses(&self, action: Action) {
+        hold(&self.used).insert(action);
+    }
+
+    /// The rights that the session has made use of.
+    pub(crate) fn used(&self) -> BTreeSet<Action> {
+        hold(&self.used).clone()
     }
 
     pub(crate) fn kind(&self) -> Kind {

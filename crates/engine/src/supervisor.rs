@@ -5,7 +5,7 @@
 use crate::Config;
 use crate::registry::{Done, Full, Legs, Live, Registry};
 use ravelin_model::ports::Store;
-use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Session};
+use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event};
 use ravelin_model::{Refusal, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ impl Supervisor {
     const RETRY_AFTER: Duration = Duration::from_millis(500);
 
     /// Registers the session, writes its row, and begins to watch over it.
-    pub(crate) async fn open(self: &Arc<Self>, live: Arc<Live>, draft: Draft) -> Result<Session, Refusal> {
+    pub(crate) async fn open(self: &Arc<Self>, live: Arc<Live>, draft: Draft) -> Result<Unclaimed, Refusal> {
         let config = &self.config;
         self.registry.insert(&live, config.sessions_max, config.sessions_per_principal_max).map_err(|full| {
             let limit = match full {
@@ -48,14 +48,9 @@ impl Supervisor {
         let supervisor = Arc::clone(self);
         self.tasks.spawn(async move {
             match supervisor.store.open(draft).await {
-                Ok(session) => {
-                    if answer.send(Ok(session)).is_err() {
-                        live.end(Ending::new(
-                            EndReason::ClientClosed,
-                            Actor::Principal(live.principal.clone()),
-                            "the client left before it was admitted",
-                        ));
-                    }
+                Ok(_) => {
+                    // Wherever it gets lost on the way, it ends the session.
+                    let _nobody_waits = answer.send(Ok(Unclaimed(Some(Arc::clone(&live)))));
                     supervisor.see_to_end(&live).await;
                 }
                 Err(refusal) => {
@@ -98,8 +93,11 @@ impl Supervisor {
                 Err(Refusal::Conflict { because }) => {
                     // Only a life that is over can meet this: the next start has closed the row for us.
                     tracing::warn!(session = %live.id, because, "the session's row was closed by somebody else");
-                    live.done(Done { closed: Time::EPOCH, ending: ending.clone() });
-                    break Time::EPOCH;
+                    let row = self.store.session(&live.id).await.ok().flatten();
+                    let ended = row.as_ref().and_then(|row| Some((row.ended()?, row.ending()?.clone())));
+                    let (closed, ending) = ended.unwrap_or_else(|| (live.look(Time::EPOCH).last, ending.clone()));
+                    live.done(Done { closed, ending });
+                    break closed;
                 }
                 Err(refusal) => {
                     tracing::error!(session = %live.id, ?refusal, "cannot write a session's end yet; trying again");
@@ -175,6 +173,24 @@ impl Supervisor {
         while self.store.prune_sessions(before, Self::PRUNE_ROWS).await? > 0 {}
         while self.store.prune_events(before, Self::PRUNE_ROWS).await? > 0 {}
         Ok(())
+    }
+}
+
+/// A session whose row is written and which nobody has taken over yet. Dropping it ends the session.
+pub(crate) struct Unclaimed(Option<Arc<Live>>);
+
+impl Unclaimed {
+    pub(crate) fn claim(mut self) -> Arc<Live> {
+        self.0.take().expect("it is taken here only, and this consumes it")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(live) = &self.0 {
+            let actor = Actor::Principal(live.principal.clone());
+            live.end(Ending::new(EndReason::ClientClosed, actor, "the client left before it was admitted"));
+        }
     }
 }
 

@@ -313,6 +313,71 @@ async fn a_reload_ends_exactly_the_sessions_whose_rights_are_gone() {
 }
 
 #[tokio::test]
+async fn a_removed_key_shuts_out_whoever_came_in_with_it() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    let held = world.open(&bob, &FakeLeg::new()).await;
+    let mut other_key = small_rules();
+    other_key.inventory = rules(
+        vec![person("alice", &["operators", "web"], ALICE_KEY), person("bob", &["web"], "ssh-ed25519 NEW")],
+        vec![target("web-1", "127.0.0.1", 1, &["web"])],
+        Arc::new(PolicyFn(decide)),
+    )
+    .inventory;
+    assert_eq!(world.engine.reload(other_key).await.expect("reloaded"), 1);
+    assert_eq!(held.ending().await.reason, EndReason::RightsRevoked);
+    let again = world.try_open(&bob, &FakeLeg::new()).await.err();
+    assert!(matches!(again, Some(Refusal::NotFound { .. })), "{again:?}");
+    assert!(world.engine.control.list(&bob, SessionQuery::first(SessionFilter::live(), 10)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_target_that_became_another_machine_or_lost_the_login_ends_its_sessions() {
+    let changes: [fn(&mut ravelin_model::Target); 4] = [
+        |t| t.logins.retain(|way| way.login.as_str() != "root"),
+        |t| t.address = "127.0.0.9".to_owned(),
+        |t| t.port = 2,
+        |t| t.host_keys = vec!["ssh-ed25519 OTHER".to_owned()],
+    ];
+    for change in changes {
+        let world = World::new().await;
+        let bob = world.caller("bob").await;
+        let held = world.open(&bob, &FakeLeg::new()).await;
+        let mut changed = target("web-1", "127.0.0.1", 1, &["web"]);
+        change(&mut changed);
+        let people = vec![person("alice", &["operators"], ALICE_KEY), person("bob", &["web"], BOB_KEY)];
+        let next = rules(people, vec![changed], Arc::new(PolicyFn(decide)));
+        assert_eq!(world.engine.reload(next).await.expect("reloaded"), 1);
+        assert_eq!(held.ending().await.reason, EndReason::RightsRevoked);
+    }
+}
+
+#[tokio::test]
+async fn denials_are_on_record_but_cannot_fill_it() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    for _ in 0..100 {
+        let name = PrincipalName::parse("bob").expect("a name");
+        assert!(world.engine.control.issue_credential(&bob, &name, CredentialKind::Token, "", None).await.is_err());
+    }
+    let events = world.store.events(0, 1000).await.expect("a record").events;
+    let denied = events.iter().filter(|e| e.deed.kind == AuditKind::AccessDenied).count();
+    assert!((1..=30).contains(&denied), "{denied}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_although_a_socket_stays_open() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    let admission = world.open(&bob, &FakeLeg::stuck()).await;
+    let id = admission.session().clone();
+    world.engine.stop(Duration::ZERO).await.expect("stopped");
+    let row = world.row(&id).await;
+    assert_ne!(row.state(), State::Terminated, "it is not said to be closed");
+    assert!(world.engine.control.ready().await.is_err());
+}
+
+#[tokio::test]
 async fn a_stop_announces_drains_and_ends_what_is_left() {
     let world = World::new().await;
     let bob = world.caller("bob").await;

@@ -19,6 +19,7 @@ pub mod session;
 pub mod target;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod text;
 pub mod time;
 
 pub use id::{CredentialId, GroupName, Login, NodeId, PrincipalName, SessionId, TargetId, TargetName};

@@ -28,6 +28,7 @@ use crate::id::{GroupName, Login, NodeId, PrincipalName, SessionId, TargetName};
 use crate::principal::AuthMethod;
 use crate::refusal::Refusal;
 use crate::target::{Protocol, TargetSnapshot};
+use crate::text::printable;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -220,10 +221,10 @@ impl Ending {
     /// Longest detail that is kept.
     pub const DETAIL_CHARS_MAX: usize = 400;
 
-    /// An ending whose detail is cleaned of control characters and held to its length.
+    /// An ending whose detail is cleaned of what deceives a reader and held to its length.
     #[must_use]
     pub fn new(reason: EndReason, actor: Actor, detail: &str) -> Self {
-        let detail = detail.chars().filter(|c| !c.is_control()).take(Self::DETAIL_CHARS_MAX).collect();
+        let detail = printable(detail, Self::DETAIL_CHARS_MAX);
         Self { reason, actor, detail }
     }
 

@@ -1,0 +1,87 @@
+//! How much of one kind goes on record: so many in a minute from one source, the rest is counted, and the count goes
+//! with the next one that is written. Refusals cost whoever causes them nothing, and must not fill the record.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(crate) struct RecordQuota<K> {
+    sources: Mutex<HashMap<K, Seen>>,
+}
+
+struct Seen {
+    window: Instant,
+    written: u32,
+    passed_over: u64,
+}
+
+impl<K> Default for RecordQuota<K> {
+    fn default() -> Self {
+        Self { sources: Mutex::default() }
+    }
+}
+
+impl<K: Eq + Hash> RecordQuota<K> {
+    const WINDOW: Duration = Duration::from_secs(60);
+    const WRITTEN_MAX: u32 = 30;
+    const SOURCES_MAX: usize = 4096;
+
+    /// `Some(how many were passed over before)` when this one is to be written.
+    pub(crate) fn admit(&self, source: K) -> Option<u64> {
+        let now = Instant::now();
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.len() >= Self::SOURCES_MAX && !sources.contains_key(&source) {
+            sources.retain(|_, seen| now.duration_since(seen.window) < Self::WINDOW);
+            if sources.len() >= Self::SOURCES_MAX {
+                tracing::warn!("refusals from too many sources at once; this one is not on record");
+                return None;
+            }
+        }
+        let seen = sources.entry(source).or_insert(Seen { window: now, written: 0, passed_over: 0 });
+        if now.duration_since(seen.window) >= Self::WINDOW {
+            seen.window = now;
+            seen.written = 0;
+        }
+        if seen.written < Self::WRITTEN_MAX {
+            seen.written += 1;
+            Some(std::mem::take(&mut seen.passed_over))
+        } else {
+            seen.passed_over += 1;
+            None
+        }
+    }
+}
+
+/// The network that counts as one source: an IPv4 address, or 64 bits of an IPv6 address, which is what one host has.
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_source_is_held_back_and_others_are_not() {
+        let quota = RecordQuota::default();
+        let written = (0..100).filter(|_| quota.admit("a").is_some()).count();
+        assert_eq!(written, 30);
+        assert_eq!(quota.admit("b"), Some(0));
+    }
+
+    #[test]
+    fn one_host_of_ipv6_is_one_source() {
+        let network = |text: &str| neighbourhood(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+    }
+}

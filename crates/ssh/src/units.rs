@@ -5,7 +5,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use ravelin_engine::relay::{Broken, Sink, Source, Unit};
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Extended data of this type is the error stream; RFC 4254, section 5.2. No other type is defined.
@@ -26,12 +25,11 @@ pub(crate) struct ChannelSource {
     given_bytes: usize,
     held: Option<Unit>,
     closed: bool,
-    said_all: Arc<AtomicBool>,
 }
 
 impl ChannelSource {
     pub(crate) fn new(read: ChannelReadHalf, id: ChannelId, backlog: Arc<Backlog>) -> Self {
-        Self { read, id, backlog, given_bytes: 0, held: None, closed: false, said_all: Arc::default() }
+        Self { read, id, backlog, given_bytes: 0, held: None, closed: false }
     }
 
     /// The next message as it came.
@@ -48,11 +46,7 @@ impl ChannelSource {
     fn note(&mut self, message: &ChannelMsg) {
         match message {
             ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => self.given_bytes += data.len(),
-            ChannelMsg::Eof => self.said_all.store(true, Ordering::Relaxed),
-            ChannelMsg::Close => {
-                self.said_all.store(true, Ordering::Relaxed);
-                self.closed = true;
-            }
+            ChannelMsg::Close => self.closed = true,
             other if is_counted(other) => self.given_bytes += MESSAGE_BYTES,
             _ => {}
         }
@@ -95,11 +89,6 @@ impl ChannelSource {
     /// Gives `unit` out first.
     pub(crate) fn hold(&mut self, unit: Unit) {
         self.held = Some(unit);
-    }
-
-    /// Becomes true when the far end has sent its end of file, or closed.
-    pub(crate) fn said_all(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.said_all)
     }
 
     /// Whether the far end closed the channel, as opposed to its connection being lost.

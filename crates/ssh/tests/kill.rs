@@ -112,6 +112,43 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_the_menu_at_any_moment_leaves_no_session_behind() {
+    let bastion = Bastion::start().await;
+    let mut chosen = 0;
+    for round in 0..84_u64 {
+        let client = bastion.client("alice").await;
+        let channel = client.handle().channel_open_session().await.expect("a channel");
+        channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.expect("sent");
+        channel.request_shell(true).await.expect("sent");
+        let (mut read, write) = channel.split();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"q to leave: ") {
+            if let ChannelMsg::Data { data } = read.wait().await.expect("the menu") {
+                seen.extend_from_slice(&data);
+            }
+        }
+        write.data_bytes(&b"1\r"[..]).await.expect("sent");
+        // The moment is what is tested, so there is no event to wait for.
+        tokio::time::sleep(Duration::from_micros(250 * round)).await;
+        drop((client, read, write));
+        chosen += 1;
+    }
+    let ending = async {
+        loop {
+            let sessions = bastion.sessions().await;
+            if bastion.engine.live_count() == 0 && sessions.iter().all(|s| s.state().is_final()) {
+                return sessions.len();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let Ok(sessions) = tokio::time::timeout(LIMIT, ending).await else {
+        panic!("sessions are left behind: {:#?}", bastion.sessions().await)
+    };
+    assert!(sessions > 0 && sessions <= chosen, "{sessions} sessions of {chosen} choices");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_stop_tells_everybody() {
     let bastion = Bastion::start().await;
     let client = bastion.client("alice:web-1").await;

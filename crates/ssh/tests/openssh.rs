@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use support::{Bastion, LIMIT};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// The client's configuration, or nothing when there is no client.
@@ -126,6 +126,28 @@ async fn jumps_and_shared_connections() {
     bastion.kill(&session, "maintenance").await;
     let output = tokio::time::timeout(LIMIT, master.wait()).await.expect("in time").expect("a status");
     assert_eq!(output.code(), Some(255));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_jump_whose_client_is_killed_ends() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let mut client = Command::new("ssh")
+        .args(["-F", &config, "-J", "alice@bastion", "root@demo", "echo up; sleep 300"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    let mut up = [0; 3];
+    let reading = client.stdout.as_mut().expect("piped").read_exact(&mut up);
+    tokio::time::timeout(LIMIT, reading).await.expect("in time").expect("output");
+    client.kill().await.expect("killed");
+    let start = std::time::Instant::now();
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::ClientClosed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,6 +95,8 @@ impl Connection {
     /// Runs a task that ends with the connection. A panic in it costs the connection and nothing else.
     pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let connection = Arc::clone(self);
+        // Boxed, because a future that is moved into another counts twice, for as long as the channel lasts.
+        let task = Box::pin(task);
         tokio::spawn(async move {
             let task = AssertUnwindSafe(task).catch_unwind();
             if let Some(Err(_panic)) = connection.gone.run_until_cancelled(task).await {
@@ -249,6 +251,21 @@ impl ChannelLeg {
     pub(super) fn set_closed(&self) {
         self.closed.cancel();
     }
+
+    /// Sees to it that [`ChannelLeg::set_closed`] is called, also when the task that should is dropped or panics. The
+    /// engine waits for it.
+    pub(super) fn close_on_drop(self: &Arc<Self>) -> ClosedOnDrop {
+        ClosedOnDrop(Arc::clone(self))
+    }
+}
+
+/// Held by the task that serves the channel.
+pub(super) struct ClosedOnDrop(Arc<ChannelLeg>);
+
+impl Drop for ClosedOnDrop {
+    fn drop(&mut self) {
+        self.0.set_closed();
+    }
 }
 
 #[async_trait]
@@ -276,7 +293,11 @@ impl Leg for ChannelLeg {
     }
 
     async fn closed(&self) {
-        self.closed.cancelled().await;
+        tokio::select! {
+            () = self.closed.cancelled() => {}
+            // No channel outlives its connection.
+            () = self.connection.gone.cancelled() => {}
+        }
         if self.took_connection.load(Ordering::Acquire) {
             self.connection.entry.socket.closed().await;
         }

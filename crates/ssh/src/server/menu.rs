@@ -44,6 +44,8 @@ pub(super) async fn serve(mut channel: ProgramChannel, program: Program) {
         return;
     };
     let leg = ChannelLeg::new(Arc::clone(&connection), channel.write.id());
+    // This task is dropped wherever it stands when the client leaves.
+    let closed = leg.close_on_drop();
     match session::admit(&connection, wish, Arc::clone(&leg) as Arc<dyn ravelin_engine::leg::Leg>).await {
         Ok(admission) => {
             let (line, end) = session::line(false);
@@ -54,7 +56,7 @@ pub(super) async fn serve(mut channel: ProgramChannel, program: Program) {
                 // The farewell is said before the cut.
                 () = leg.is_cut() => true,
             };
-            leg.set_closed();
+            drop(closed);
             if cut {
                 connection.hide_face(write.id());
                 let closing = async {

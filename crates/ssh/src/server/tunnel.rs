@@ -8,17 +8,22 @@ use crate::client;
 use crate::units::{ChannelSource, ClientSink};
 use ravelin_engine::gate::Ask;
 use ravelin_engine::leg::GuardedStream;
-use ravelin_engine::relay::{Flow, ReadSource, Stopped, WriteSink};
+use ravelin_engine::relay::{Broken, Flow, ReadSource, Sink, Stopped, Unit, WriteSink};
 use ravelin_engine::{Admission, Caller, Gate};
 use ravelin_model::session::{EndReason, Kind};
 use ravelin_model::{Refusal, Target};
 use russh::Channel;
 use russh::server::{ChannelOpenHandle, Msg};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// The port that clients ask for when nobody told them another.
 const SSH_PORT: u32 = 22;
+
+/// How long a client may still send to a target that has ended its own direction. A target that closed its socket looks
+/// the same until something is sent to it.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 
 /// Serves one channel from its request to its end.
 pub(super) async fn serve(
@@ -28,6 +33,7 @@ pub(super) async fn serve(
     reply: ChannelOpenHandle,
 ) {
     let leg = ChannelLeg::new(Arc::clone(&connection), channel.id());
+    let closed = leg.close_on_drop();
     let admission = match admit(&connection, &to, Arc::clone(&leg)).await {
         Ok(admission) => admission,
         Err(text) => {
@@ -50,7 +56,7 @@ pub(super) async fn serve(
     tokio::spawn(async move {
         let _client_gone = handle.close(id).await;
     });
-    leg.set_closed();
+    drop(closed);
     admission.end(reason, &detail).await;
     drop(counted);
 }
@@ -128,25 +134,32 @@ async fn relay(
     let (read, write) = channel.split();
     let id = write.id();
     let mut from_client = ChannelSource::new(read, id, Arc::clone(&connection.entry.backlog));
-    let mut to_client = ClientSink::for_bytes(Arc::new(write), connection.handle.clone());
+    let mut to_client = Listener::new(ClientSink::for_bytes(Arc::new(write), connection.handle.clone()));
     let (read, write) = tokio::io::split(stream);
-    let (mut from_target, mut to_target) = (ReadSource::new(read), WriteSink::new(write));
+    let (mut from_target, mut to_target) = (ReadSource::new(read), Listener::new(WriteSink::new(write)));
     let relay = admission.relay();
-    let client_said_all = from_client.said_all();
+    let (client_said_all, target_said_all) = (to_target.said_all.clone(), to_client.said_all.clone());
     let (first, stopped) = {
         let inward = relay.pump(Flow::In, &mut from_client, &mut to_target);
         let outward = relay.pump(Flow::Out, &mut from_target, &mut to_client);
         tokio::pin!(inward, outward);
         tokio::select! {
-            _ = &mut outward => {
-                let first = if client_said_all.load(Ordering::Relaxed) {
-                    EndReason::ClientClosed
-                } else {
-                    EndReason::TargetClosed
-                };
-                // The target has said all; what the client still sends may be wanted, until it closes.
-                (first, inward.await)
-            }
+            stopped = &mut outward => match stopped {
+                Stopped::Ended => (EndReason::TargetClosed, stopped),
+                Stopped::SourceClosed | Stopped::SinkClosed if client_said_all.is_cancelled() => {
+                    (EndReason::ClientClosed, stopped)
+                }
+                // The socket broke, or the client's channel did: there is no other half.
+                Stopped::SourceClosed | Stopped::SinkClosed if !target_said_all.is_cancelled() => {
+                    (EndReason::TargetClosed, stopped)
+                }
+                // The target has said all; what the client still sends may be wanted, until it has said all too.
+                Stopped::SourceClosed | Stopped::SinkClosed => tokio::select! {
+                    stopped = inward => (EndReason::TargetClosed, stopped),
+                    () = client_said_all.cancelled() => (EndReason::TargetClosed, stopped),
+                    () = tokio::time::sleep(LAST_WORDS_MAX) => (EndReason::TargetClosed, stopped),
+                },
+            },
             stopped = &mut inward => match stopped {
                 Stopped::SinkClosed => (EndReason::TargetClosed, outward.await),
                 Stopped::SourceClosed | Stopped::Ended => (EndReason::ClientClosed, stopped),
@@ -157,5 +170,28 @@ async fn relay(
         // The session's ending is known elsewhere, and says why.
         Stopped::Ended => std::future::pending().await,
         Stopped::SourceClosed | Stopped::SinkClosed => (first, String::new()),
+    }
+}
+
+/// A sink that tells when an end of file has gone into it.
+struct Listener<S> {
+    sink: S,
+    said_all: CancellationToken,
+}
+
+impl<S> Listener<S> {
+    fn new(sink: S) -> Self {
+        Self { sink, said_all: CancellationToken::new() }
+    }
+}
+
+impl<S: Sink> Sink for Listener<S> {
+    async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
+        let is_last = unit == Unit::Eof;
+        self.sink.put(unit).await?;
+        if is_last {
+            self.said_all.cancel();
+        }
+        Ok(())
     }
 }

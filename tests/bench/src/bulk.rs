@@ -154,7 +154,6 @@ pub(crate) fn echo(peers: &Peers, report: &mut Report) -> Result<()> {
     let mut sides = [
         (start(peers.target.port, "127.0.0.1")?, vec![]),
         (start(peers.ravelin.server.port, "alice:web-1@127.0.0.1")?, vec![]),
-        (start(peers.two_hop.port, "127.0.0.1").or_else(|_| start(peers.target.port, "127.0.0.1"))?, vec![]),
     ];
     for key in 0..KEYS + 50 {
         for (child, micros) in &mut sides {
@@ -168,14 +167,13 @@ pub(crate) fn echo(peers: &Peers, report: &mut Report) -> Result<()> {
             }
         }
     }
-    let [direct, ours, two_hop] = sides.map(|(mut child, mut micros)| {
+    let [direct, ours] = sides.map(|(mut child, mut micros)| {
         let _gone = child.kill();
         let _reaped = child.wait();
         percentile(&mut micros, 0.5)
     });
     report.add("key stroke, p50 direct", direct, "µs", None);
     report.add("key stroke, p50 added by us", ours - direct, "µs", Some((Bound::AtMost, 300.0)));
-    report.add("key stroke, p50 added by two-hop", two_hop - direct, "µs", None);
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use crate::world::{Ravelin, ZERO, key, private_kib, public};
 use crate::{Bound, Report, millis, percentile};
 use anyhow::{Context, Result, bail};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
-use russh::server::{Auth, Session as ServerSession, VerifiedPublicKey};
-use russh::{Channel, ChannelId, client, server};
+use russh::server::{Auth, ChannelOpenHandle, Msg, Session as ServerSession, VerifiedPublicKey};
+use russh::{Channel, ChannelId, Pty, client, server};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,30 @@ impl server::Handler for Target {
 
     async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut ServerSession,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        session: &mut ServerSession,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut ServerSession) -> Result<(), Self::Error> {

@@ -17,6 +17,7 @@ use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -250,16 +251,32 @@ impl Node {
     }
 
     /// Stops in good order: no new sessions, up to `drain` for the present ones, then every row closed, then every
-    /// socket. Another signal cuts the waiting short.
-    pub(crate) async fn stop(mut self, drain: Duration, signals: &mut Signals) -> anyhow::Result<()> {
+    /// socket. A second signal ends the drain at once; a third ends the process, whatever is still open.
+    pub(crate) async fn stop(self, drain: Duration, signals: &mut Signals) -> anyhow::Result<()> {
+        let hurry = CancellationToken::new();
+        let mut stopping = pin!(self.stop_in_order(drain, hurry.clone()));
+        tokio::select! {
+            outcome = stopping.as_mut() => return outcome,
+            () = signals.stop() => {}
+        }
+        tracing::warn!("told to stop again: ending every session now; a third time ends the process as it is");
+        hurry.cancel();
+        tokio::select! {
+            outcome = stopping => outcome,
+            () = signals.stop() => {
+                tracing::error!("told to stop a third time: exiting at once; the next start closes what is still open");
+                // Nothing that might wait, such as a destructor, may stand between this and the end.
+                std::process::exit(1)
+            }
+        }
+    }
+
+    async fn stop_in_order(mut self, drain: Duration, hurry: CancellationToken) -> anyhow::Result<()> {
         let live = self.engine.live_count();
         tracing::info!(live, drain = crate::config::units::in_words(drain), "stopping");
-        let outcome = tokio::select! {
-            outcome = self.engine.stop(drain) => outcome,
-            () = signals.stop() => {
-                tracing::warn!("told to stop again: ending every session now");
-                self.engine.stop(Duration::ZERO).await
-            }
+        let outcome = match hurry.run_until_cancelled(self.engine.stop(drain)).await {
+            Some(outcome) => outcome,
+            None => self.engine.stop(Duration::ZERO).await,
         };
         self.stopping.cancel();
         let closing = async { while self.listeners.join_next().await.is_some() {} };

@@ -1,32 +1,37 @@
 //! The HTTP listeners: sockets, TLS, connections. Knows no path and no dialect.
 //!
 //! Whoever connects can hold one connection, for a bounded time, in a bounded number of places; nothing they do stops
-//! the listener.
+//! the listener. A connection is held by answers that we still owe, such as an event stream, and by nothing else: not
+//! by signs of life, and not by an answer that its reader does not fetch.
 
 use super::doors::Doors;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::uri::Scheme;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Open connections of one listener.
 const CONNECTIONS_MAX: usize = 4096;
-/// Open connections of one address, so that one peer cannot take all of them. Loopback is not counted.
-const CONNECTIONS_PER_ADDRESS_MAX: usize = 512;
+/// Open connections of one network, so that one peer cannot take all of them. Loopback is not counted.
+const CONNECTIONS_PER_NETWORK_MAX: usize = 512;
 /// From accept to the end of the TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// From the end of one answer to the end of the next request's head.
@@ -38,6 +43,12 @@ const STREAMS_MAX: u32 = 128;
 /// How long an idle HTTP/2 peer may stay silent before it is asked for a sign of life, and how long that may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_MAX: Duration = Duration::from_secs(15);
+/// How long a connection stays on which we owe no answer.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long an idle peer may take to say goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// How long a peer may take none of the bytes that wait for it.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a stop waits for answers that are under way.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 /// A pause after the system refused to give a socket.
@@ -106,6 +117,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot turn Nagle's algorithm off");
     }
+    let stream = Paced::new(stream);
     let Some(acceptor) = acceptor else {
         return requests(stream, peer, Scheme::HTTP, false, doors, stopping).await;
     };
@@ -129,9 +141,15 @@ async fn requests<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let owed = Owed::default();
+    let counted = owed.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (doors, scheme) = (doors.clone(), scheme.clone());
-        async move { Ok::<_, Infallible>(doors.answer(request.map(Body::new), peer, scheme).await) }
+        let (doors, scheme, owed, debt) = (doors.clone(), scheme.clone(), counted.clone(), counted.incur());
+        async move {
+            let response = doors.answer(request.map(Body::new), peer, scheme).await;
+            drop(debt);
+            Ok::<_, Infallible>(response.map(|body| OwedBody { body, debt: None, owed }))
+        }
     });
     let io = TokioIo::new(stream);
     let outcome = if second {
@@ -143,27 +161,196 @@ async fn requests<S>(
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PONG_MAX);
         let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = stopping.cancelled() => {
+        let end = tokio::select! {
+            outcome = connection.as_mut() => End::Over(outcome),
+            () = stopping.cancelled() => End::Stop,
+            () = owed.idle() => End::Idle,
+        };
+        match end {
+            End::Over(outcome) => outcome,
+            End::Stop => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            End::Idle => {
+                connection.as_mut().graceful_shutdown();
+                owed.goodbye(connection).await
             }
         }
     } else {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
-        tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = stopping.cancelled() => {
+        let end = tokio::select! {
+            outcome = connection.as_mut() => End::Over(outcome),
+            () = stopping.cancelled() => End::Stop,
+            () = owed.idle() => End::Idle,
+        };
+        match end {
+            End::Over(outcome) => outcome,
+            End::Stop => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            End::Idle => {
+                connection.as_mut().graceful_shutdown();
+                owed.goodbye(connection).await
             }
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+/// Why serving a connection came to its end.
+enum End {
+    Over(hyper::Result<()>),
+    Stop,
+    Idle,
+}
+
+/// What we owe the peer of one connection: answers that are being made, and streams that wait for something to tell.
+#[derive(Clone, Default)]
+struct Owed(watch::Sender<usize>);
+
+impl Owed {
+    /// One thing more, until the debt is dropped.
+    fn incur(&self) -> Debt {
+        self.0.send_modify(|debts| *debts += 1);
+        Debt(self.0.clone())
+    }
+
+    /// The peer took something: it is not idle.
+    fn progress(&self) {
+        self.0.send_modify(|_same| {});
+    }
+
+    /// Resolves when nothing was owed and nothing was taken for [`IDLE_MAX`].
+    async fn idle(&self) {
+        let mut debts = self.0.subscribe();
+        loop {
+            // The sender is ours, so both waits end with a change only.
+            let _clear = debts.wait_for(|debts| *debts == 0).await.is_ok();
+            if tokio::time::timeout(IDLE_MAX, debts.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets a connection that was told to close do so; what its peer asked for at the last moment is still answered.
+    async fn goodbye(&self, mut connection: impl Future<Output = hyper::Result<()>> + Unpin) -> hyper::Result<()> {
+        loop {
+            match tokio::time::timeout(GOODBYE_MAX, &mut connection).await {
+                Ok(outcome) => return outcome,
+                Err(_elapsed) if *self.0.borrow() == 0 => return Ok(()),
+                Err(_elapsed) => {}
+            }
+        }
+    }
+}
+
+/// Something owed.
+struct Debt(watch::Sender<usize>);
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        self.0.send_modify(|debts| *debts -= 1);
+    }
+}
+
+/// A body that is owed while it waits for us. While it waits for its reader it is not: who does not read holds nothing.
+struct OwedBody {
+    body: Body,
+    debt: Option<Debt>,
+    owed: Owed,
+}
+
+impl hyper::body::Body for OwedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending() {
+            this.debt.get_or_insert_with(|| this.owed.incur());
+        } else {
+            this.debt = None;
+            this.owed.progress();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream that breaks when its peer takes nothing for [`WRITE_STALL_MAX`] while something waits to be written.
+struct Paced<S> {
+    stream: S,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Paced<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, stalled: None }
+    }
+
+    /// `polled`, unless it has been pending for too long.
+    fn paced<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL_MAX)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.paced(polled, cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.paced(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        // What a flush finds done says nothing of a write that is still stalled.
+        if polled.is_ready() { polled } else { this.paced(polled, cx) }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.paced(polled, cx)
     }
 }
 
@@ -176,41 +363,53 @@ struct Places {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_network: HashMap<IpAddr, usize>,
+}
+
+/// What one peer is likely to have to itself: an IPv4 address, or an IPv6 network of 64 bits.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
 }
 
 impl Places {
     fn take(&self, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let network = (!address.is_loopback()).then(|| network_of(address));
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= CONNECTIONS_MAX {
             return None;
         }
-        if !address.is_loopback() {
-            let of_address = taken.by_address.entry(address).or_default();
-            if *of_address >= CONNECTIONS_PER_ADDRESS_MAX {
+        if let Some(network) = network {
+            let of_network = taken.by_network.entry(network).or_default();
+            if *of_network >= CONNECTIONS_PER_NETWORK_MAX {
                 return None;
             }
-            *of_address += 1;
+            *of_network += 1;
         }
         taken.all += 1;
-        Some(Place { places: self.clone(), address })
+        Some(Place { places: self.clone(), network })
     }
 }
 
 /// One open connection's place; dropping it gives it back.
 struct Place {
     places: Places,
-    address: IpAddr,
+    /// `None` for loopback.
+    network: Option<IpAddr>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all -= 1;
-        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
-            *of_address -= 1;
-            if *of_address == 0 {
-                taken.by_address.remove(&self.address);
+        let Some(network) = self.network else { return };
+        if let Some(of_network) = taken.by_network.get_mut(&network) {
+            *of_network -= 1;
+            if *of_network == 0 {
+                taken.by_network.remove(&network);
             }
         }
     }
@@ -218,23 +417,89 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::front::Front;
     use super::*;
+    use axum::Router;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    fn doors(native: Router) -> Doors {
+        Doors { aws: Router::new(), azure: Router::new(), native, front: Front::new(22) }
+    }
+
+    /// Speaks just enough HTTP/2 to live: says hello, sends `first`, answers every PING, and counts until it is left
+    /// alone or `patience` is over.
+    async fn stays(first: &[u8], native: Router, patience: Duration) -> Option<Duration> {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+        let peer = "192.0.2.1:1".parse().expect("an address");
+        let begun = Instant::now();
+        tokio::spawn(requests(theirs, peer, Scheme::HTTPS, true, doors(native), CancellationToken::new()));
+        ours.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("it reads");
+        ours.write_all(first).await.expect("it reads");
+        let life = async {
+            loop {
+                let mut head = [0; 9];
+                if ours.read_exact(&mut head).await.is_err() {
+                    return begun.elapsed();
+                }
+                let [a, b, c, kind, flags, ..] = head;
+                let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
+                ours.read_exact(&mut payload).await.expect("a whole frame");
+                if kind == 6 && flags == 0 {
+                    let ack = [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &payload].concat();
+                    if ours.write_all(&ack).await.is_err() {
+                        return begun.elapsed();
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(patience, life).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_do_not_hold_a_connection() {
+        let lived = stays(&[], Router::new(), Duration::from_secs(600)).await.expect("it is closed");
+        assert!(lived >= IDLE_MAX && lived <= IDLE_MAX + GOODBYE_MAX, "{lived:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_stream_holds_its_connection() {
+        use axum::routing::get;
+        let silent = || async { Body::from_stream(futures_util::stream::pending::<Result<Bytes, io::Error>>()) };
+        // GET, https, :authority a and :path /api/v1, in HPACK without a table.
+        let block = b"\x82\x87\x01\x01a\x04\x07/api/v1";
+        let mut first = vec![0, 0, u8::try_from(block.len()).expect("short"), 1, 5, 0, 0, 0, 1];
+        first.extend_from_slice(block);
+        let lived = stays(&first, Router::new().route("/api/v1", get(silent)), Duration::from_secs(600)).await;
+        assert_eq!(lived, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_left() {
+        let (ours, theirs) = tokio::io::duplex(16);
+        let begun = Instant::now();
+        let error = Paced::new(theirs).write_all(&[0; 32]).await.expect_err("nobody reads");
+        assert_eq!((error.kind(), begun.elapsed() >= WRITE_STALL_MAX), (io::ErrorKind::TimedOut, true));
+        drop(ours);
+    }
 
     #[test]
-    fn one_address_cannot_take_all_places() {
+    fn one_network_cannot_take_all_places() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let places = Places::default();
-        let greedy: IpAddr = "192.0.2.1".parse().expect("an address");
-        let other: IpAddr = "192.0.2.2".parse().expect("an address");
         let mut held: Vec<Place> = Vec::new();
-        while let Some(place) = places.take(greedy) {
+        let greedy = |host: usize| address(&format!("2001:db8::{host:x}"));
+        while let Some(place) = places.take(greedy(held.len())) {
             held.push(place);
         }
-        assert_eq!(held.len(), CONNECTIONS_PER_ADDRESS_MAX);
-        let of_other = places.take(other).expect("room for another address");
+        assert_eq!(held.len(), CONNECTIONS_PER_NETWORK_MAX);
+        let others = ["2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"];
+        let others = others.map(|other| places.take(address(other)).expect("room for another network"));
         held.pop();
-        assert!(places.take(greedy).is_some());
-        drop((held, of_other));
+        assert!(places.take(greedy(0)).is_some());
+        assert_eq!(network_of(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+        drop((held, others));
         let taken = places.taken.lock().expect("not poisoned");
-        assert!(taken.all == 0 && taken.by_address.is_empty());
+        assert!(taken.all == 0 && taken.by_network.is_empty());
     }
 }

@@ -505,28 +505,21 @@ enum BodyStop {
 
 /// Longest time for a whole body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
-/// How much of a body that is too large is still read, and thrown away, so that its sender gets to read the answer.
-const BODY_DRAIN_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// A body of at most `bytes_max`. Nothing beyond them is kept in memory.
+/// A body of at most `bytes_max`. What comes after them is left to the listener, which sees to it that the sender can
+/// read the answer.
 async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, BodyStop> {
     let read = async {
         let mut body = body;
         let mut kept = Vec::new();
-        let mut seen = 0_usize;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| BodyStop::Broken)?.into_data() else { continue };
-            seen = seen.saturating_add(data.len());
-            if seen > BODY_DRAIN_BYTES_MAX {
-                break;
+            if data.len() > bytes_max - kept.len() {
+                return Err(BodyStop::TooLarge);
             }
-            if seen > bytes_max {
-                kept = Vec::new();
-            } else {
-                kept.extend_from_slice(&data);
-            }
+            kept.extend_from_slice(&data);
         }
-        if seen > bytes_max { Err(BodyStop::TooLarge) } else { Ok(Bytes::from(kept)) }
+        Ok(Bytes::from(kept))
     };
     tokio::time::timeout(BODY_TIME_MAX, read).await.unwrap_or(Err(BodyStop::TooSlow))
 }

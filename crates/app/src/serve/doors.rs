@@ -1,20 +1,26 @@
 //! One listener, many languages: which edge a request is for.
 //!
 //! Each edge is a router of its own and never hears of the others. Here stands only how they are told apart, and what
-//! holds for all of them: a time limit until the answer begins, and that a panic costs one request.
+//! holds for all of them: a time limit until the answer begins, that a panic costs one request, and that an answer
+//! which came before the end of its request can be read.
 
 use super::front;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Frame, SizeHint};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 /// The HTTP edges. Cheap to clone.
@@ -48,6 +54,7 @@ impl Doors {
         let path = request.uri().path().to_owned();
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(scheme);
+        let (request, rest) = Rest::watch(request);
         let answering = async {
             match door {
                 Door::Aws => answer_of(self.aws, request).await,
@@ -59,7 +66,9 @@ impl Doors {
         };
         // Nothing of a request outlives it but what the edges share behind locks, and those recover from a panic.
         let guarded = AssertUnwindSafe(answering).catch_unwind();
-        match tokio::time::timeout(Self::ANSWER_MAX, guarded).await {
+        let answered = tokio::time::timeout(Self::ANSWER_MAX, guarded).await;
+        rest.read_out().await;
+        match answered {
             Ok(Ok(response)) => response,
             Ok(Err(_panic)) => {
                 tracing::error!(%method, ?door, %peer, "a request ended in a panic");
@@ -70,6 +79,89 @@ impl Doors {
                 neutral(StatusCode::SERVICE_UNAVAILABLE, "no answer in time, try again later\n")
             }
         }
+    }
+}
+
+/// What an edge leaves unread of a request's body.
+///
+/// Over HTTP/2 a body that is dropped breaks its stream, and a sender in the midst of it may never see the answer; over
+/// HTTP/1.1 the connection would be reset. So a bounded rest is read and thrown away before the answer goes out.
+struct Rest {
+    left: oneshot::Receiver<Body>,
+    /// Whether the sender waits for our word before it sends the body: then there is none to read.
+    unsent: bool,
+}
+
+impl Rest {
+    /// Most that is read, in bytes.
+    const BYTES_MAX: usize = 4 << 20;
+    /// Longest that it may take.
+    const TIME_MAX: Duration = Duration::from_secs(2);
+
+    /// The request, and the hand that catches its body when it falls.
+    fn watch(request: Request<Body>) -> (Request<Body>, Self) {
+        let unsent = request.headers().contains_key(EXPECT) && request.version() < Version::HTTP_2;
+        let (leave, left) = oneshot::channel();
+        let caught = |body| Body::new(CaughtBody { body, leave: Some(leave) });
+        (request.map(caught), Self { left, unsent })
+    }
+
+    /// Reads what was left, if the edge has let go of it.
+    async fn read_out(mut self) {
+        let Ok(mut body) = self.left.try_recv() else { return };
+        if self.unsent {
+            return;
+        }
+        let reading = async {
+            let mut bytes = 0;
+            while !body.is_end_stream() && bytes <= Self::BYTES_MAX {
+                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                    // Its sender gave up, and may still read.
+                    Some(Err(_)) | None => return,
+                }
+            }
+        };
+        let _read_or_elapsed = tokio::time::timeout(Self::TIME_MAX, reading).await;
+    }
+}
+
+/// A body that is not lost when it is dropped.
+struct CaughtBody {
+    body: Body,
+    leave: Option<oneshot::Sender<Body>>,
+}
+
+impl Drop for CaughtBody {
+    fn drop(&mut self) {
+        if let Some(leave) = self.leave.take()
+            && !self.body.is_end_stream()
+        {
+            // Nobody waits for it when the answer was there first.
+            let _late = leave.send(std::mem::take(&mut self.body));
+        }
+    }
+}
+
+impl hyper::body::Body for CaughtBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            this.leave = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -117,12 +209,37 @@ fn door_of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
 
     fn door(method: &str, uri: &str, headers: &[(&'static str, &'static str)]) -> Door {
         let headers =
             headers.iter().map(|(k, v)| (http::HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         door_of(&method, &uri.parse().expect("a target"), &headers)
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_end_of_a_request_waits_for_a_bounded_rest() {
+        use axum::routing::post;
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const PIECE: usize = 64 << 10;
+        let refuse = post(|| async { StatusCode::UNAUTHORIZED });
+        let native = Router::new().route("/api/v1/sessions", refuse);
+        let doors = Doors { aws: Router::new(), azure: Router::new(), native, front: front::Front::new(22) };
+        for (pieces, read) in [(3, 3), (1 << 20, Rest::BYTES_MAX / PIECE + 1)] {
+            let sent = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&sent);
+            let body = futures_util::stream::iter(0..pieces).map(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::io::Error>(vec![0; PIECE])
+            });
+            let request = Request::post("/api/v1/sessions").body(Body::from_stream(body)).expect("a request");
+            let peer = "192.0.2.1:1".parse().expect("an address");
+            let response = doors.clone().answer(request, peer, Scheme::HTTPS).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(sent.load(Ordering::Relaxed), read);
+        }
     }
 
     #[test]

@@ -30,9 +30,11 @@ impl Document {
         Self { name: Arc::from(path.display().to_string()), folder, text }
     }
 
-    /// Reads the tables and hands over the outermost; what that leaves unasked is reported as unknown.
-    pub(super) fn read<T>(&self, faults: &mut Faults, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    /// Reads the tables and hands over the outermost; what that leaves unasked is reported as unknown. `None` when it is
+    /// no TOML: of what could be guessed from the rest, only how it is not written is worth telling.
+    pub(super) fn read<T>(&self, faults: &mut Faults, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
         let (root, errors) = DeTable::parse_recoverable(&self.text);
+        let legible = errors.is_empty();
         for error in errors {
             let line = error.span().map_or(0, |span| self.line(span.start));
             faults.push(Fault {
@@ -43,6 +45,9 @@ impl Document {
                 what: error.message().trim().replace('\n', ", "),
                 fix: "see https://toml.io for how TOML is written".to_owned(),
             });
+        }
+        if !legible {
+            return None;
         }
         let collected = RefCell::new(Faults::default());
         let mut section = Section {
@@ -58,7 +63,7 @@ impl Document {
         for fault in collected.into_inner().into_sorted() {
             faults.push(fault);
         }
-        result
+        Some(result)
     }
 
     fn place(&self, line: usize) -> Place {

@@ -82,3 +82,9 @@ fn a_missing_configuration_says_where_to_start() {
     let said = said_of(Path::new("no/such/ravelin.toml"));
     assert!(said.starts_with("error: no/such/ravelin.toml: cannot be read: there is no such file; "), "{said}");
 }
+
+#[test]
+fn what_is_no_regular_file_is_not_waited_for() {
+    let said = said_of(Path::new("/dev/null"));
+    assert!(said.starts_with("error: /dev/null: is not a regular file; name the configuration with "), "{said}");
+}

@@ -236,17 +236,21 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
     let mut reader = Reader::default();
     let Some(text) = reader.text_of(path, None) else { return Err(reader.refuse()) };
     let document = Document::new(path, text);
-    let mut file = document.read(&mut reader.faults, ConfigFile::read);
+    let Some(mut file) = document.read(&mut reader.faults, ConfigFile::read) else { return Err(reader.refuse()) };
     let config = settle::settle(&file, &mut reader);
 
     let mut declared = vec![std::mem::take(&mut file.declared)];
+    let mut legible = true;
     for name in file.inventory.given().map(|list| list.value.as_slice()).unwrap_or_default() {
         if let Some(text) = reader.text_of(&name.path(), Some(name)) {
             let document = Document::new(&name.path(), text);
-            declared.push(document.read(&mut reader.faults, InventoryFile::read));
+            match document.read(&mut reader.faults, InventoryFile::read) {
+                Some(file) => declared.push(file),
+                None => legible = false,
+            }
         }
     }
-    let inventory = inventory::settle(&declared, &config, &mut reader);
+    let inventory = legible.then(|| inventory::settle(&declared, &config, &mut reader)).flatten();
     let policy = policies::load(&file.policies, &inventory, &mut reader);
 
     match (inventory, policy) {
@@ -282,6 +286,8 @@ impl Reader {
         self.files.push(path.to_path_buf());
         let because = match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => "is a directory".to_owned(),
+            // Reading from a pipe could wait for ever, and it could not be read again.
+            Ok(meta) if !meta.is_file() => "is not a regular file".to_owned(),
             Ok(meta) if meta.len() > Self::FILE_BYTES_MAX => format!("has more than {} bytes", Self::FILE_BYTES_MAX),
             Ok(_) => match std::fs::read_to_string(path) {
                 Ok(text) => return Some(text),

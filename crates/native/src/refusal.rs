@@ -163,8 +163,10 @@ mod tests {
     /// One of each, with the sentence that explains it.
     fn every() -> Vec<(Fault, &'static str)> {
         let unavailable = Refusal::Unavailable { what: "the store".into(), detail: Detail::new("/secret/path") };
-        let limit =
-            Refusal::LimitReached { limit: "256 event streams".into(), retry_after: Some(Duration::from_millis(1500)) };
+        let limit = Refusal::LimitReached {
+            limit: "64 event streams of one principal".into(),
+            retry_after: Some(Duration::from_millis(1500)),
+        };
         vec![
             (
                 Refusal::Invalid { field: "limit".into(), because: "must be 1 to 1000, this is 0".into() }.into(),

@@ -8,10 +8,11 @@ use ravelin_model::target::{Protocol, TargetSnapshot};
 use ravelin_model::{
     CredentialId, GroupName, Login, NodeId, PrincipalName, Refusal, Session, SessionId, TargetId, TargetName, Time,
 };
-use rusqlite::types::FromSql;
+use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Row, named_params};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// The columns that [`session`] reads.
 pub(super) const SESSION_COLUMNS: &str = "created, id, principal, groups, auth, client_address, client_software, \
@@ -151,6 +152,8 @@ impl<'a> Place<'a> {
 
 /// Reads a row of [`SESSION_COLUMNS`].
 pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    let row = &Cells::of(row, SESSION_COLUMNS, &PLACES);
     let state = parsed(row, "state", State::from_word)?;
     let ending = || {
         Ok(Ending {
@@ -210,6 +213,8 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
 
 /// Reads a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<AuditEvent, Refusal> {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    let row = &Cells::of(row, EVENT_COLUMNS, &PLACES);
     let deed = Deed {
         kind: parsed(row, "kind", AuditKind::from_word)?,
         actor: parsed(row, "actor", Actor::from_text)?,
@@ -235,6 +240,8 @@ pub(super) fn insert_event(connection: &Connection, deed: &Deed, at: Time) -> ru
 
 /// Reads a row of [`CREDENTIAL_COLUMNS`].
 pub(super) fn credential(row: &Row<'_>) -> Result<Credential, Refusal> {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    let row = &Cells::of(row, CREDENTIAL_COLUMNS, &PLACES);
     Ok(Credential {
         id: parsed(row, "id", ok(CredentialId::parse))?,
         kind: parsed(row, "kind", CredentialKind::from_word)?,
@@ -289,34 +296,51 @@ fn ok<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Option<T> 
     move |text| parse(text).ok()
 }
 
-fn value<T: FromSql>(row: &Row<'_>, column: &'static str) -> Result<T, Refusal> {
-    row.get(column).map_err(|error| unreadable(column, error))
+/// A row whose columns are found by name without asking SQLite for the name of each.
+struct Cells<'a> {
+    row: &'a Row<'a>,
+    places: &'static Places,
 }
 
-fn time(row: &Row<'_>, column: &'static str) -> Result<Time, Refusal> {
-    value(row, column).map(Time::from_micros)
+type Places = HashMap<&'static str, usize>;
+
+impl<'a> Cells<'a> {
+    /// `columns` is the list that the row was selected with; `places` is that list's own.
+    fn of(row: &'a Row<'a>, columns: &'static str, places: &'static OnceLock<Places>) -> Self {
+        let places = places.get_or_init(|| columns.split(", ").enumerate().map(|(at, name)| (name, at)).collect());
+        Self { row, places }
+    }
+
+    fn place(&self, column: &'static str) -> Result<usize, Refusal> {
+        self.places.get(column).copied().ok_or_else(|| unreadable(column, "it was not selected"))
+    }
 }
 
-fn count(row: &Row<'_>, column: &'static str) -> Result<u64, Refusal> {
-    u64::try_from(value::<i64>(row, column)?).map_err(|error| unreadable(column, error))
+fn value<T: FromSql>(cells: &Cells<'_>, column: &'static str) -> Result<T, Refusal> {
+    cells.row.get(cells.place(column)?).map_err(|error| unreadable(column, error))
 }
 
-fn parsed<T>(row: &Row<'_>, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Refusal> {
-    let text: String = value(row, column)?;
-    parse(&text).ok_or_else(|| unreadable(column, format_args!("{text:?} is not a value of it")))
+fn time(cells: &Cells<'_>, column: &'static str) -> Result<Time, Refusal> {
+    value(cells, column).map(Time::from_micros)
+}
+
+fn count(cells: &Cells<'_>, column: &'static str) -> Result<u64, Refusal> {
+    u64::try_from(value::<i64>(cells, column)?).map_err(|error| unreadable(column, error))
+}
+
+fn parsed<T>(cells: &Cells<'_>, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Refusal> {
+    let cell = cells.row.get_ref(cells.place(column)?).map_err(|error| unreadable(column, error))?;
+    let text = cell.as_str().map_err(|error| unreadable(column, error))?;
+    parse(text).ok_or_else(|| unreadable(column, format_args!("{text:?} is not a value of it")))
 }
 
 fn parsed_if_set<T>(
-    row: &Row<'_>,
+    cells: &Cells<'_>,
     column: &'static str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Option<T>, Refusal> {
-    match value::<Option<String>>(row, column)? {
-        None => Ok(None),
-        Some(text) => {
-            parse(&text).map(Some).ok_or_else(|| unreadable(column, format_args!("{text:?} is not a value of it")))
-        }
-    }
+    let cell = cells.row.get_ref(cells.place(column)?).map_err(|error| unreadable(column, error))?;
+    if cell == ValueRef::Null { Ok(None) } else { parsed(cells, column, parse).map(Some) }
 }
 
 fn unreadable(column: &'static str, because: impl fmt::Display) -> Refusal {

@@ -50,7 +50,8 @@ impl Supervisor {
             match supervisor.store.open(draft).await {
                 Ok(_) => {
                     // Wherever it gets lost on the way, it ends the session.
-                    let _nobody_waits = answer.send(Ok(Unclaimed(Some(Arc::clone(&live)))));
+                    // What nobody waits for comes back and has to be dropped now: its drop ends the session.
+                    drop(answer.send(Ok(Unclaimed(Some(Arc::clone(&live))))));
                     supervisor.see_to_end(&live).await;
                 }
                 Err(refusal) => {

@@ -3,6 +3,8 @@
 //! Whoever can read the state directory is the deployment; this asks no policy. It is on record like any other issue,
 //! with Ravelin itself as the actor.
 
+use crate::cli::screen::{Format, Screen};
+use crate::cli::table::{Cell, Column, View};
 use crate::config;
 use crate::serve::node::in_full;
 use crate::state::StateDir;
@@ -48,6 +50,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As the API spells it.
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Token => "token",
+            Kind::Aws => "aws",
+            Kind::Azure => "azure",
+        }
+    }
+
     fn credential(self) -> CredentialKind {
         match self {
             Kind::Token => CredentialKind::Token,
@@ -58,7 +69,7 @@ impl Kind {
 }
 
 /// Issues the credential and prints it, once.
-pub async fn carry_out(args: &BootstrapArgs) -> ExitCode {
+pub(crate) async fn carry_out(args: &BootstrapArgs, screen: &Screen) -> ExitCode {
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(refused) => {
@@ -82,8 +93,20 @@ pub async fn carry_out(args: &BootstrapArgs) -> ExitCode {
         let store = SqliteStore::open(SqliteConfig::new(state.store_path()))?;
         let kind = args.kind.credential();
         let issued = control::issue(&store, &master, &name, kind, "bootstrap", None, &Actor::System).await;
-        let text = lines(args.kind, &issued.map_err(in_full)?);
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the credential")
+        let issued = issued.map_err(in_full)?;
+        if screen.format == Format::Table {
+            let text = lines(args.kind, &issued);
+            return std::io::stdout().write_all(text.as_bytes()).context("cannot print the credential");
+        }
+        let (id, secret) = (issued.credential.id.to_string(), issued.secret.expose_secret());
+        let said =
+            serde_json::json!({ "id": id, "secret": secret, "principal": name.as_str(), "kind": args.kind.word() });
+        let view = || View {
+            columns: vec![Column::whole("ID"), Column::whole("SECRET")],
+            rows: vec![vec![Cell::new(&id), Cell::new(secret)]],
+            empty: "",
+        };
+        screen.show(&said, view).map_err(|failure| anyhow::anyhow!("cannot print the credential: {}", failure.message))
     };
     crate::finish(outcome.await)
 }

@@ -32,8 +32,6 @@ use std::process::ExitCode;
 struct Ravelin {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
-    globals: cli::Globals,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -58,12 +56,12 @@ enum Command {
 /// Runs what the command line says; exit status 2 when it says nothing that can be run.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Ravelin { command, globals } = Ravelin::parse();
+    let Ravelin { command } = Ravelin::parse();
     match command {
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Client(command) => cli::run(command, globals),
+        Command::Client(command) => cli::run(command),
     }
 }
 

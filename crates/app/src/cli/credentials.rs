@@ -5,7 +5,7 @@ use super::failure::{Exit, Failure};
 use super::resolve::near;
 use super::screen::{self, Format, Screen};
 use super::table::{Cell, Column, Tone, View};
-use super::{plain, span};
+use super::{Globals, plain, span};
 use ravelin_native::wire::{self, CredentialKind};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,15 +74,16 @@ pub struct RevokeArgs {
 }
 
 pub(crate) async fn carry_out(
-    client: &Client,
+    globals: &Globals,
     screen: &Screen,
     command: CredentialsCommand,
 ) -> Result<ExitCode, Failure> {
     match command {
-        CredentialsCommand::Bootstrap(args) => Ok(crate::bootstrap::carry_out(&args).await),
-        CredentialsCommand::Issue(args) => issue(client, screen, args).await,
-        CredentialsCommand::Ls(args) => ls(client, screen, args).await,
-        CredentialsCommand::Revoke(args) => revoke(client, screen, args).await,
+        // The one that asks no bastion, but its files.
+        CredentialsCommand::Bootstrap(args) => Ok(crate::bootstrap::carry_out(&args, screen).await),
+        CredentialsCommand::Issue(args) => issue(&Client::new(globals)?, screen, args).await,
+        CredentialsCommand::Ls(args) => ls(&Client::new(globals)?, screen, args).await,
+        CredentialsCommand::Revoke(args) => revoke(&Client::new(globals)?, screen, args).await,
     }
 }
 

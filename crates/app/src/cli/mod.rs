@@ -20,11 +20,11 @@ mod filter;
 mod kill;
 mod plain;
 mod resolve;
-mod screen;
+pub(crate) mod screen;
 mod sessions;
 mod span;
 mod stream;
-mod table;
+pub(crate) mod table;
 mod targets;
 mod watch;
 mod whoami;
@@ -39,19 +39,28 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// See sessions, and end them
-    #[command(subcommand, visible_alias = "session")]
-    Sessions(SessionsCommand),
+    #[command(visible_alias = "session")]
+    Sessions(Asked<SessionsCommand>),
     /// Issue, list and revoke credentials
-    #[command(subcommand, visible_alias = "credential")]
-    Credentials(credentials::CredentialsCommand),
+    #[command(visible_alias = "credential")]
+    Credentials(Asked<credentials::CredentialsCommand>),
     /// See where sessions can lead
-    #[command(subcommand, visible_alias = "target")]
-    Targets(targets::TargetsCommand),
+    #[command(visible_alias = "target")]
+    Targets(Asked<targets::TargetsCommand>),
     /// Say as whom the bastion knows you
-    Whoami,
+    Whoami(Globals),
     /// Write a completion script for a shell
     #[command(after_help = completions::HELP)]
     Completions(completions::CompletionsArgs),
+}
+
+/// A verb's own command, with what holds for every verb of a client.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Asked<C: clap::Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    globals: Globals,
 }
 
 /// What can be done with sessions.
@@ -119,9 +128,9 @@ impl std::fmt::Debug for Token {
 
 /// Does what the command says and tells the outcome by the exit status.
 #[must_use]
-pub fn run(command: Command, globals: Globals) -> ExitCode {
+pub fn run(command: Command) -> ExitCode {
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(carry_out(command, &globals)),
+        Ok(runtime) => runtime.block_on(carry_out(command)),
         Err(error) => Err(Failure::other(format!("cannot start: {error}"))),
     };
     match outcome {
@@ -130,26 +139,25 @@ pub fn run(command: Command, globals: Globals) -> ExitCode {
     }
 }
 
-async fn carry_out(command: Command, globals: &Globals) -> Result<ExitCode, Failure> {
-    if let Command::Completions(args) = command {
-        // The one verb that needs no bastion.
-        return completions::write(args);
-    }
-    if let Command::Credentials(credentials::CredentialsCommand::Bootstrap(args)) = &command {
-        // The one that needs the bastion's own files instead.
-        return Ok(crate::bootstrap::carry_out(args).await);
-    }
-    let screen = Screen::new(globals)?;
-    let client = Client::new(globals)?;
+async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Sessions(SessionsCommand::Ls(args)) => sessions::ls(&client, &screen, *args).await,
-        Command::Sessions(SessionsCommand::Show(args)) => sessions::show(&client, &screen, args).await,
-        Command::Sessions(SessionsCommand::Kill(args)) => kill::kill(&client, &screen, *args).await,
-        Command::Sessions(SessionsCommand::Watch(args)) => watch::watch(&client, &screen, *args).await,
-        Command::Sessions(SessionsCommand::History(args)) => sessions::history(&client, &screen, *args).await,
-        Command::Credentials(command) => credentials::carry_out(&client, &screen, command).await,
-        Command::Targets(command) => targets::carry_out(&client, &screen, command).await,
-        Command::Whoami => whoami::whoami(&client, &screen).await,
+        Command::Sessions(Asked { command, globals }) => {
+            let (screen, client) = (Screen::new(&globals)?, Client::new(&globals)?);
+            match command {
+                SessionsCommand::Ls(args) => sessions::ls(&client, &screen, *args).await,
+                SessionsCommand::Show(args) => sessions::show(&client, &screen, args).await,
+                SessionsCommand::Kill(args) => kill::kill(&client, &screen, *args).await,
+                SessionsCommand::Watch(args) => watch::watch(&client, &screen, *args).await,
+                SessionsCommand::History(args) => sessions::history(&client, &screen, *args).await,
+            }
+        }
+        Command::Credentials(Asked { command, globals }) => {
+            credentials::carry_out(&globals, &Screen::new(&globals)?, command).await
+        }
+        Command::Targets(Asked { command, globals }) => {
+            targets::carry_out(&Client::new(&globals)?, &Screen::new(&globals)?, command).await
+        }
+        Command::Whoami(globals) => whoami::whoami(&Client::new(&globals)?, &Screen::new(&globals)?).await,
         Command::Completions(args) => completions::write(args),
     }
 }

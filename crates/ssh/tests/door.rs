@@ -152,3 +152,51 @@ async fn channels_have_a_limit() {
     };
     tokio::time::timeout(LIMIT, freed).await.expect("places are given back");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_carries_nothing_is_closed() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let bastion =
+        Bastion::start_with(Setup { config: |config| config.idle_connection_max = IDLE, ..Setup::default() }).await;
+    let farewell = "disconnected: nothing was open on this connection for 1 s";
+    let named = bastion.client("alice:web-1").await;
+    let idle = bastion.client("alice").await;
+    let busy = bastion.client("alice").await;
+    let channel = busy.handle().channel_open_session().await.expect("a channel");
+    assert_eq!(idle.hear_farewell().await, farewell);
+    tokio::time::sleep(IDLE).await;
+    assert!(!busy.handle().is_closed(), "it has a channel");
+    let start = std::time::Instant::now();
+    channel.close().await.expect("sent");
+    assert_eq!(busy.hear_farewell().await, farewell);
+    assert!(start.elapsed() >= IDLE, "the time begins anew with the last channel's end");
+    assert_eq!(named.exec("exit 3", b"").await.status, Some(3), "a session may be silent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_inside_have_a_limit() {
+    let bastion = Bastion::start_with(Setup {
+        config: |config| {
+            config.connections_max = 3;
+            config.connections_per_principal_max = 2;
+        },
+        ..Setup::default()
+    })
+    .await;
+    let one = bastion.client("alice").await;
+    let _two = bastion.client("alice:web-1").await;
+    let (third, _) = bastion.knock("alice", &bastion.person).await;
+    assert_eq!(third.hear_farewell().await, "alice has 2 connections, which is the limit");
+    let (_bob, accepted) = bastion.knock("bob", &bastion.stranger).await;
+    assert!(accepted, "another person is let in");
+    drop(one);
+    let coming = async {
+        loop {
+            let (client, _) = bastion.knock("alice", &bastion.person).await;
+            if client.handle().channel_open_session().await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, coming).await.expect("a place is given back");
+}

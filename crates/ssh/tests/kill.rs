@@ -99,6 +99,46 @@ async fn one_tunnel_of_two_goes_alone_and_the_last_takes_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_never_takes_a_sibling_that_was_admitted_meanwhile() {
+    let bastion = Bastion::start().await;
+    let (mut refused, mut admitted) = (0, 0);
+    for round in 0..60_u64 {
+        let jump = bastion.client("alice").await;
+        let open = async || jump.handle().channel_open_direct_tcpip("web-1", 22, "127.0.0.1", 1).await;
+        let _first = open().await.expect("a tunnel");
+        let session = bastion.until(|s| s.state() == State::Connected).await;
+        let opening = async {
+            // The moment is what is tested, so there is no event to wait for.
+            tokio::time::sleep(Duration::from_micros(100 * round)).await;
+            match open().await {
+                Ok(channel) => {
+                    let mut stream = channel.into_stream();
+                    let mut hello = [0; 8];
+                    stream.read_exact(&mut hello).await.expect("an admitted sibling is served");
+                    Some(stream)
+                }
+                Err(_) => None,
+            }
+        };
+        let (second, _took) = tokio::join!(opening, bastion.kill(&session, "one"));
+        match second {
+            None => refused += 1,
+            Some(_stream) => {
+                admitted += 1;
+                let sibling = bastion.until(|s| s.state() == State::Connected).await;
+                assert_ne!(sibling.id(), session.id());
+                bastion.kill(&sibling, "other").await;
+            }
+        }
+        for session in bastion.sessions().await {
+            let ending = session.ending().expect("an ending");
+            assert_eq!(ending.reason, EndReason::DisconnectedByOperator, "{refused} {admitted} {session:#?}");
+        }
+    }
+    assert_eq!(refused + admitted, 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_vanishes_leaves_nothing_behind() {
     let bastion = Bastion::start().await;
     let client = bastion.client("alice:web-1").await;

@@ -1,6 +1,7 @@
 //! A client's connection once somebody has logged in on it, and the engine's hand on it.
 
 use super::Shared;
+use super::crowd::Seat;
 use super::handler::Entry;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,8 +16,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// What is said to whoever asks for more on a connection that is being closed.
+pub(super) const CLOSING: &str = "this connection is being closed";
 
 /// What a program that never ran leaves behind, as OpenSSH does when it cannot connect.
 pub(super) const EXIT_NOT_RUN: u32 = 255;
@@ -54,11 +58,27 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) entry: Arc<Entry>,
     faces: Mutex<HashMap<ChannelId, Face>>,
-    sessions: AtomicUsize,
-    places: Arc<Semaphore>,
+    load: watch::Sender<Load>,
     opened: AtomicUsize,
+    _seat: Seat,
     gone: CancellationToken,
     end: OnceLock<ClientEnd>,
+}
+
+/// What a connection carries. One value under one lock, so that whoever decides by it decides for everybody.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    channels: usize,
+    // Those that are about to be admitted count too.
+    sessions: usize,
+    // Nothing is taken on any more.
+    closing: bool,
+}
+
+impl Load {
+    fn is_idle(&self) -> bool {
+        self.channels == 0 && self.sessions == 0
+    }
 }
 
 /// A session channel as far as somebody can read on it.
@@ -68,28 +88,55 @@ struct Face {
 }
 
 impl Connection {
-    pub(super) fn new(handle: Handle, caller: Caller, shared: Arc<Shared>, entry: Arc<Entry>) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(shared.config.channels_per_connection_max));
+    pub(super) fn new(handle: Handle, caller: Caller, shared: Arc<Shared>, entry: Arc<Entry>, seat: Seat) -> Arc<Self> {
         Arc::new(Self {
             handle,
             caller,
             shared,
             entry,
             faces: Mutex::default(),
-            sessions: AtomicUsize::new(0),
-            places,
+            load: watch::Sender::default(),
             opened: AtomicUsize::new(0),
+            _seat: seat,
             gone: CancellationToken::new(),
             end: OnceLock::new(),
         })
     }
 
     /// Room for one more channel, until what is returned is dropped.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if self.opened.fetch_add(1, Ordering::Relaxed) >= self.shared.config.channels_per_life_max {
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let config = &self.shared.config;
+        if self.opened.fetch_add(1, Ordering::Relaxed) >= config.channels_per_life_max {
             return None;
         }
-        Arc::clone(&self.places).try_acquire_owned().ok()
+        let taken = self.load.send_if_modified(|load| {
+            let has_room = !load.closing && load.channels < config.channels_per_connection_max;
+            load.channels += usize::from(has_room);
+            has_room
+        });
+        taken.then(|| Place(Arc::clone(self)))
+    }
+
+    /// Ends the connection once it has carried nothing for as long as it may.
+    pub(super) async fn dismiss_when_idle(&self) {
+        let idle_max = self.shared.config.idle_connection_max;
+        let mut load = self.load.subscribe();
+        loop {
+            // The sender is ours, so neither wait can fail.
+            drop(load.wait_for(Load::is_idle).await);
+            if tokio::time::timeout(idle_max, load.wait_for(|load| !load.is_idle())).await.is_ok() {
+                continue;
+            }
+            let closing = self.load.send_if_modified(|load| {
+                load.closing |= load.is_idle();
+                load.closing
+            });
+            if closing {
+                let text = format!("disconnected: nothing was open on this connection for {} s", idle_max.as_secs());
+                self.dismiss(&text).await;
+                return;
+            }
+        }
     }
 
     /// Runs a task that ends with the connection. A panic in it costs the connection and nothing else.
@@ -165,6 +212,7 @@ impl Connection {
     /// Ends a connection that shall not go on, and gives it a moment to hear why.
     pub(super) async fn dismiss(&self, text: &str) {
         const HEAR_MAX: Duration = Duration::from_secs(2);
+        self.set_closing();
         let _slow = tokio::time::timeout(HEAR_MAX, async {
             self.disconnect(text).await;
             self.gone.cancelled().await;
@@ -173,13 +221,35 @@ impl Connection {
         self.entry.socket.cut();
     }
 
-    pub(super) fn count_session(self: &Arc<Self>) -> Counted {
-        self.sessions.fetch_add(1, Ordering::AcqRel);
-        Counted(Arc::clone(self))
+    /// To be called before a session is admitted. `None` when the connection is being closed.
+    pub(super) fn count_session(self: &Arc<Self>) -> Option<Counted> {
+        let taken = self.load.send_if_modified(|load| {
+            load.sessions += usize::from(!load.closing);
+            !load.closing
+        });
+        taken.then(|| Counted(Arc::clone(self)))
     }
 
-    fn has_one_session(&self) -> bool {
-        self.sessions.load(Ordering::Acquire) == 1
+    /// Takes nothing on any more, if the session that asks is all there is. Whether it is.
+    fn close_for_the_last(&self) -> bool {
+        self.load.send_if_modified(|load| {
+            let is_last = load.sessions == 1;
+            load.closing |= is_last;
+            is_last
+        })
+    }
+
+    fn set_closing(&self) {
+        self.load.send_modify(|load| load.closing = true);
+    }
+}
+
+/// A channel that this connection counts.
+pub(super) struct Place(Arc<Connection>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.load.send_modify(|load| load.channels -= 1);
     }
 }
 
@@ -188,7 +258,7 @@ pub(super) struct Counted(Arc<Connection>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.0.load.send_modify(|load| load.sessions -= 1);
     }
 }
 
@@ -208,6 +278,7 @@ impl Leg for ConnectionLeg {
     }
 
     async fn farewell(&self, text: &str) {
+        self.0.set_closing();
         self.0.tell(None, text).await;
         self.0.disconnect(text).await;
     }
@@ -279,7 +350,7 @@ impl Leg for ChannelLeg {
             return;
         }
         self.connection.tell(Some(self.channel), text).await;
-        if self.connection.has_one_session() {
+        if self.connection.close_for_the_last() {
             self.took_connection.store(true, Ordering::Release);
             self.connection.disconnect(text).await;
         }

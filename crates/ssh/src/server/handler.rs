@@ -16,7 +16,7 @@ use ravelin_engine::{Caller, Contact};
 use ravelin_model::policy::Action;
 use russh::keys::{Algorithm, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -78,6 +78,11 @@ impl Entry {
     fn claim(&self, user: &str) {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.get_or_insert_with(|| user.chars().take(64).collect());
+    }
+
+    /// The claim was not in vain, although nobody is let in.
+    fn withdraw_claim(&self) {
+        *self.claimed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether the client said that its agent may be asked. One that did not takes the question for an attack.
@@ -172,12 +177,25 @@ impl Handler for ClientHandler {
             Stage::Proven { caller, user } => (*caller, user),
             Stage::AtTheDoor | Stage::Inside { .. } => return Err(russh::Error::NotAuthenticated),
         };
+        let seat = match self.shared.crowd.seat(caller.name()) {
+            Ok(seat) => seat,
+            Err(text) => {
+                tracing::warn!(principal = %caller.name(), text, "a connection was closed after its login");
+                self.entry.withdraw_claim();
+                return session.disconnect(Disconnect::TooManyConnections, &text, "en");
+            }
+        };
         self.entry.log_in();
-        let connection = Connection::new(session.handle(), caller, Arc::clone(&self.shared), Arc::clone(&self.entry));
+        let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
+        let connection = Connection::new(session.handle(), caller, shared, entry, seat);
         // Set once: a connection logs in once.
         let _first = self.entry.connection.set(Arc::downgrade(&connection));
         let line = match user.wish {
-            Wish::Open => None,
+            Wish::Open => {
+                let idle = Arc::clone(&connection);
+                connection.spawn(async move { idle.dismiss_when_idle().await });
+                None
+            }
             wish @ (Wish::Target { .. } | Wish::Unreadable { .. }) => {
                 let (line, end) = session::line(true);
                 // This task sees the session to its end, also when the connection is long gone.

@@ -1,6 +1,6 @@
 //! Somebody came without saying where to: a list of targets to choose from, or a hint when nobody can choose.
 
-use super::connection::{ChannelLeg, EXIT_NOT_RUN};
+use super::connection::{CLOSING, ChannelLeg, EXIT_NOT_RUN};
 use super::program::{Program, ProgramChannel};
 use super::session;
 use crate::user::Wish;
@@ -43,13 +43,17 @@ pub(super) async fn serve(mut channel: ProgramChannel, program: Program) {
         }
         return;
     };
+    let Some(counted) = connection.count_session() else {
+        channel.decline(CLOSING).await;
+        return;
+    };
     let leg = ChannelLeg::new(Arc::clone(&connection), channel.write.id());
     // This task is dropped wherever it stands when the client leaves.
     let closed = leg.close_on_drop();
     match session::admit(&connection, wish, Arc::clone(&leg) as Arc<dyn ravelin_engine::leg::Leg>).await {
         Ok(admission) => {
             let (line, end) = session::line(false);
-            tokio::spawn(session::run(Arc::clone(&connection), admission, end));
+            tokio::spawn(session::run(Arc::clone(&connection), admission, end, counted));
             let write = Arc::clone(&channel.write);
             let cut = tokio::select! {
                 () = channel.run(program, &line) => false,

@@ -4,6 +4,7 @@
 //! so that a slow or broken peer costs one connection.
 
 mod connection;
+mod crowd;
 mod door;
 mod forward;
 mod handler;
@@ -17,6 +18,7 @@ use crate::keys::{self, KeyError};
 use crate::wire::{Brake, Watch, Wire};
 use crate::{SOFTWARE, algorithms};
 use connection::ClientEnd;
+use crowd::Crowd;
 use door::{Door, Ticket};
 use handler::{ClientHandler, Entry};
 use ravelin_engine::leg::guard;
@@ -48,6 +50,12 @@ pub struct Config {
     pub login_attempts_max: usize,
     /// A client that was silent for this long is asked whether it is there; after three silences it is gone.
     pub keepalive_interval: Duration,
+    /// Connections that have logged in, in all.
+    pub connections_max: usize,
+    /// The same for one principal.
+    pub connections_per_principal_max: usize,
+    /// How long a connection may stay that has no session and no open channel. It is in no list.
+    pub idle_connection_max: Duration,
     /// Channels that are open at once on one connection.
     pub channels_per_connection_max: usize,
     /// Channels that one connection may open in its life. The SSH library keeps about 3 KiB of each to the end.
@@ -77,6 +85,9 @@ impl Config {
             unauthenticated_per_address_max: 32,
             login_attempts_max: 20,
             keepalive_interval: Duration::from_secs(30),
+            connections_max: 4096,
+            connections_per_principal_max: 256,
+            idle_connection_max: Duration::from_secs(60),
             channels_per_connection_max: 128,
             channels_per_life_max: 10_000,
             forwards_per_connection_max: 32,
@@ -101,6 +112,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) identity: Identity,
+    crowd: Crowd,
     pub(crate) config: Config,
 }
 
@@ -132,7 +144,8 @@ pub async fn serve(
         ..russh::server::Config::default()
     });
     let door = Door::new(config.unauthenticated_max, config.unauthenticated_per_address_max);
-    let shared = Arc::new(Shared { gate, identity, config });
+    let crowd = Crowd::new(config.connections_max, config.connections_per_principal_max);
+    let shared = Arc::new(Shared { gate, identity, crowd, config });
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return Ok(()),

@@ -4,7 +4,7 @@
 //! for the target, and learn when it is over. The task holds no half of any socket, because it waits at the end until
 //! both are closed.
 
-use super::connection::{Connection, ConnectionLeg};
+use super::connection::{CLOSING, Connection, ConnectionLeg, Counted};
 use super::forward;
 use crate::client::{self, Link, Unreached};
 use crate::units::LastExit;
@@ -165,9 +165,12 @@ impl Line {
 
 /// Runs the session of a connection whose user name says where to.
 pub(super) async fn run_named(connection: Arc<Connection>, wish: Wish, end: LineEnd) {
+    let Some(counted) = connection.count_session() else {
+        return refuse(connection, CLOSING, end).await;
+    };
     let leg = Arc::new(ConnectionLeg(Arc::clone(&connection)));
     match admit(&connection, wish, leg).await {
-        Ok(admission) => run(connection, admission, end).await,
+        Ok(admission) => run(connection, admission, end, counted).await,
         Err(text) => refuse(connection, &text, end).await,
     }
 }
@@ -233,8 +236,7 @@ async fn refuse(connection: Arc<Connection>, text: &str, end: LineEnd) {
 }
 
 /// Sees an admitted session to its end.
-pub(super) async fn run(connection: Arc<Connection>, admission: Admission, mut end: LineEnd) {
-    let counted = connection.count_session();
+pub(super) async fn run(connection: Arc<Connection>, admission: Admission, mut end: LineEnd, counted: Counted) {
     let (reason, detail) = carry(&connection, &admission, &mut end).await;
     // Whoever waits for a target waits no longer; whoever has one learns of the end by the next line.
     end.reach.send_replace(Reach::Over);

@@ -1,7 +1,7 @@
 //! End to end through the bastion (`ssh -J alice@bastion root@web-1`): a channel becomes a session of its own, and the
 //! bytes in it stay between the client and the target.
 
-use super::connection::{ChannelLeg, Connection};
+use super::connection::{CLOSING, ChannelLeg, Connection};
 use super::forward::{Destination, prohibited, unconnected};
 use super::session::not_found;
 use crate::client;
@@ -34,6 +34,10 @@ pub(super) async fn serve(
 ) {
     let leg = ChannelLeg::new(Arc::clone(&connection), channel.id());
     let closed = leg.close_on_drop();
+    let Some(counted) = connection.count_session() else {
+        reply.reject(prohibited(CLOSING.to_owned())).await;
+        return;
+    };
     let admission = match admit(&connection, &to, Arc::clone(&leg)).await {
         Ok(admission) => admission,
         Err(text) => {
@@ -41,7 +45,6 @@ pub(super) async fn serve(
             return;
         }
     };
-    let counted = connection.count_session();
     let id = channel.id();
     let (reason, detail) = tokio::select! {
         carried = carry(&connection, &admission, &leg, channel, reply) => carried,

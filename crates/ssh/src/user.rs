@@ -1,12 +1,16 @@
 //! Reads the user name that an SSH client sends: who comes, and where to.
 //!
-//! The forms are `alice`, `alice:web-1` and `alice:root@web-1`. This module decides nothing and knows no target; its
+//! The forms are `alice`, `alice:web-1` and `alice:root@web-1`. In place of the colon there may be `#` or `%`: `scp` and
+//! `sftp` take what stands before a colon for a host, and `scp` refuses `#` in the name of a source's user. This module decides nothing and knows no target; its
 //! input comes from anybody who reaches the port, before any proof.
 
 use ravelin_model::{Login, PrincipalName};
 
 /// Longest user name that is read, in bytes. A foreign id of a target may be long.
 pub const USER_BYTES_MAX: usize = 1024;
+
+/// What may stand between who comes and where to. None of them may be in a principal's name.
+const SEPARATORS: [char; 3] = [':', '#', '%'];
 
 /// A user name, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub fn parse(user: &str) -> Option<UserName> {
     if user.len() > USER_BYTES_MAX {
         return None;
     }
-    let (principal, rest) = match user.split_once(':') {
+    let (principal, rest) = match user.split_once(SEPARATORS) {
         None => (user, None),
         Some((principal, rest)) => (principal, Some(rest)),
     };
@@ -92,6 +96,9 @@ mod tests {
             read("alice@corp.example:root@web-1"),
             ("alice@corp.example".to_owned(), target(Some("root"), "web-1"))
         );
+        for separator in SEPARATORS {
+            assert_eq!(read(&format!("alice{separator}root@web-1")).1, target(Some("root"), "web-1"));
+        }
         let id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/web-1";
         assert_eq!(read(&format!("alice:{id}")), ("alice".to_owned(), target(None, id)));
     }
@@ -111,7 +118,7 @@ mod tests {
         #[test]
         fn never_panics_and_never_changes_the_principal(text in ".{0,80}") {
             if let Some(user) = parse(&text) {
-                prop_assert_eq!(text.split(':').next(), Some(user.principal.as_str()));
+                prop_assert_eq!(text.split(SEPARATORS).next(), Some(user.principal.as_str()));
             }
         }
 

@@ -88,6 +88,11 @@ async fn commands_files_and_terminals() {
         assert!(output.status.success(), "{style} {}", text(&output.stderr));
         assert!(std::fs::read(&back).expect("read") == big, "{style}");
     }
+    let there = format!("alice%web-1@bastion:{}", path("by-name"));
+    for arguments in [[path("big"), there.clone()], [there, path("back")]] {
+        let output = run("scp", &config, &["-O", &arguments[0], &arguments[1]], b"").await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
     let session = bastion.until(|s| s.state() == State::Terminated).await;
     assert_eq!(session.draft.kind, Kind::Exec, "scp -O is a command");
 }
@@ -169,7 +174,8 @@ async fn a_person_reads_why() {
     };
     let (output, ()) = tokio::join!(reading, killing);
     assert_eq!(output.status.code(), Some(255));
-    assert!(text(&output.stderr).contains("disconnected by alice: rotating keys"), "{}", text(&output.stderr));
+    let told = text(&output.stderr).lines().any(|line| line.trim() == "disconnected by alice: rotating keys");
+    assert!(told, "a line of its own, besides the disconnect message: {}", text(&output.stderr));
     let session = bastion.until(|s| s.state() == State::Terminated).await;
     assert_eq!(session.ending().expect("an ending").reason, EndReason::DisconnectedByOperator);
 }

@@ -209,6 +209,17 @@ impl Connection {
         }
     }
 
+    /// Ends the connection after a line was told. OpenSSH leaves with the disconnect message at once, and drops what it
+    /// has read but not shown; so that message keeps a distance.
+    async fn disconnect_once_read(&self, text: &str) {
+        const SHOW_TIME: Duration = Duration::from_millis(4);
+        let somebody_reads = !self.faces().is_empty();
+        if somebody_reads && !self.entry.watch.is_stuck() {
+            tokio::time::sleep(SHOW_TIME).await;
+        }
+        self.disconnect(text).await;
+    }
+
     /// Ends a connection that shall not go on, and gives it a moment to hear why.
     pub(super) async fn dismiss(&self, text: &str) {
         const HEAR_MAX: Duration = Duration::from_secs(2);
@@ -280,7 +291,7 @@ impl Leg for ConnectionLeg {
     async fn farewell(&self, text: &str) {
         self.0.set_closing();
         self.0.tell(None, text).await;
-        self.0.disconnect(text).await;
+        self.0.disconnect_once_read(text).await;
     }
 
     fn cut(&self) {
@@ -352,7 +363,7 @@ impl Leg for ChannelLeg {
         self.connection.tell(Some(self.channel), text).await;
         if self.connection.close_for_the_last() {
             self.took_connection.store(true, Ordering::Release);
-            self.connection.disconnect(text).await;
+            self.connection.disconnect_once_read(text).await;
         }
     }
 

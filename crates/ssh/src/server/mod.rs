@@ -21,7 +21,7 @@ use connection::ClientEnd;
 use crowd::Crowd;
 use door::{Door, Ticket};
 use handler::{ClientHandler, Entry};
-use ravelin_engine::leg::guard;
+use ravelin_engine::leg::{GuardedStream, SocketHandle, guard};
 use ravelin_engine::{Gate, Identity};
 use ravelin_model::principal::AuthMethod;
 use russh::{MethodKind, MethodSet, SshId};
@@ -30,7 +30,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What an operator can set on the SSH listener. Every limit has a name and a unit.
@@ -42,7 +42,7 @@ pub struct Config {
     pub login_grace: Duration,
     /// What a client may send before its login is accepted.
     pub bytes_before_login_max: u64,
-    /// Connections that have not logged in, in all.
+    /// Connections that have not logged in, in all. When there are more, the oldest is closed.
     pub unauthenticated_max: usize,
     /// The same for one address; for IPv6, for one network of 64 bits.
     pub unauthenticated_per_address_max: usize,
@@ -81,8 +81,8 @@ impl Config {
             host_keys,
             login_grace: Duration::from_secs(20),
             bytes_before_login_max: 256 * 1024,
-            unauthenticated_max: 64,
-            unauthenticated_per_address_max: 32,
+            unauthenticated_max: 1024,
+            unauthenticated_per_address_max: 128,
             login_attempts_max: 20,
             keepalive_interval: Duration::from_secs(30),
             connections_max: 4096,
@@ -104,6 +104,9 @@ const PAUSE_BYTES: u32 = 1024 * 1024;
 
 /// A refused key is answered after this, whatever the reason, so that the time tells nothing.
 const REJECTION: Duration = Duration::from_millis(5);
+
+/// From the accepted connection to the client's version line.
+const VERSION_MAX: Duration = Duration::from_secs(5);
 
 /// After a failure to accept, such as no descriptor being left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -152,14 +155,20 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => match door.enter(address.ip()) {
-                Some(ticket) => {
-                    let connection = attend(stream, address, ticket, Arc::clone(&protocol), Arc::clone(&shared));
-                    // It ends with its socket, which the client, the login limit or the engine closes.
-                    tokio::spawn(connection);
-                }
-                None => tracing::debug!(%address, "too many connections before login; this one was closed"),
-            },
+            Ok((stream, address)) => {
+                let (stream, socket) = match stream.set_nodelay(true).and_then(|()| guard(stream)) {
+                    Ok(guarded) => guarded,
+                    Err(error) => {
+                        tracing::debug!(%address, %error, "a connection was lost before it began");
+                        continue;
+                    }
+                };
+                let watch = Arc::new(Watch::default());
+                let ticket = door.enter(address.ip(), socket.clone(), Arc::clone(&watch));
+                let arrival = Arrival { stream, socket, address, watch, ticket };
+                // It ends with its socket, which the client, the login limit or the engine closes.
+                tokio::spawn(attend(arrival, Arc::clone(&protocol), Arc::clone(&shared)));
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept SSH connections; trying again");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -168,24 +177,19 @@ pub async fn serve(
     }
 }
 
-/// One connection from its first byte to its last.
-async fn attend(
-    stream: TcpStream,
+/// A connection on which nothing was said yet.
+struct Arrival {
+    stream: GuardedStream,
+    socket: SocketHandle,
     address: SocketAddr,
+    watch: Arc<Watch>,
     ticket: Ticket,
-    protocol: Arc<russh::server::Config>,
-    shared: Arc<Shared>,
-) {
-    let guarded = stream.set_nodelay(true).and_then(|()| guard(stream));
-    let (stream, socket) = match guarded {
-        Ok(guarded) => guarded,
-        Err(error) => {
-            tracing::debug!(%address, %error, "a connection was lost before it began");
-            return;
-        }
-    };
+}
+
+/// One connection from its first byte to its last.
+async fn attend(arrival: Arrival, protocol: Arc<russh::server::Config>, shared: Arc<Shared>) {
+    let Arrival { stream, socket, address, watch, ticket } = arrival;
     let config = &shared.config;
-    let watch = Arc::new(Watch::default());
     let backlog = Backlog::new(PAUSE_BYTES);
     let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Pace, config.bytes_before_login_max);
     let entry = Arc::new(Entry::new(address, socket.clone(), Arc::clone(&watch), Arc::clone(&backlog), ticket));
@@ -194,7 +198,8 @@ async fn attend(
     tokio::pin!(grace);
     let running = tokio::select! {
         running = russh::server::run_stream(protocol, wire, handler) => running,
-        () = &mut grace => return,
+        // Up to here the client has said nothing but its version, which takes no thought.
+        () = tokio::time::sleep(VERSION_MAX.min(config.login_grace)) => return,
     };
     let end = match running {
         Ok(mut running) => {

@@ -74,8 +74,9 @@ impl ProgramChannel {
     pub(super) async fn serve(mut self, line: Option<Line>) {
         let Some(program) = self.set_up().await else { return };
         match line {
-            Some(line) => self.run(program, &line).await,
-            None => menu::serve(self, program).await,
+            // Boxed, so that a program does not hold the menu's memory too.
+            Some(line) => Box::pin(self.run(program, &line)).await,
+            None => Box::pin(menu::serve(self, program)).await,
         }
     }
 
@@ -134,7 +135,7 @@ impl ProgramChannel {
             return;
         };
         match self.reach(action, line).await {
-            Ok(up) => self.run_on(program, line, &up).await,
+            Ok(up) => Box::pin(self.run_on(program, line, &up)).await,
             Err(Missing::Refused(text)) => self.decline(&text).await,
             Err(Missing::Over) => self.wait_for_farewell().await,
         }

@@ -154,6 +154,18 @@ impl Bastion {
         }
     }
 
+    /// Waits until so many sessions are alive. A row says that it ended a moment before that.
+    pub(crate) async fn until_live(&self, count: usize) {
+        let waiting = async {
+            while self.engine.live_count() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, waiting).await.is_err() {
+            panic!("{} sessions are alive, and not {count}", self.engine.live_count());
+        }
+    }
+
     /// Ends a session as an operator, and says how long that took.
     pub(crate) async fn kill(&self, session: &Session, reason: &str) -> Duration {
         let operator = self.operator().await;

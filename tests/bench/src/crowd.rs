@@ -118,9 +118,9 @@ impl Crowd {
             Some(command) => channel.exec(true, command).await?,
         }
         loop {
-            match channel.wait().await.context("the channel closed before its first byte")? {
-                russh::ChannelMsg::Data { .. } => return Ok(Live { handle, channel }),
-                _ => {}
+            let message = channel.wait().await.context("the channel closed before its first byte")?;
+            if let russh::ChannelMsg::Data { .. } = message {
+                return Ok(Live { handle, channel });
             }
         }
     }

@@ -55,7 +55,14 @@ async fn main() -> Result<()> {
 /// What was measured, beside what is wanted.
 #[derive(Default)]
 pub(crate) struct Report {
-    rows: Vec<(String, f64, String, Option<(Bound, f64)>)>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    what: String,
+    value: f64,
+    unit: String,
+    goal: Option<(Bound, f64)>,
 }
 
 /// Which side of a goal is good.
@@ -69,12 +76,12 @@ impl Report {
     /// A figure with its unit and, where there is one, its goal.
     pub(crate) fn add(&mut self, what: &str, value: f64, unit: &str, goal: Option<(Bound, f64)>) {
         eprintln!("{what}: {value:.3} {unit}");
-        self.rows.push((what.to_owned(), value, unit.to_owned(), goal));
+        self.rows.push(Row { what: what.to_owned(), value, unit: unit.to_owned(), goal });
     }
 
     fn print(&self) {
         println!("\n| figure | measured | goal | |\n|---|---|---|---|");
-        for (what, value, unit, goal) in &self.rows {
+        for Row { what, value, unit, goal } in &self.rows {
             let (text, met) = match goal {
                 None => (String::new(), ""),
                 Some((Bound::AtLeast, g)) => (format!("at least {g}"), if value >= g { "met" } else { "MISSED" }),

@@ -96,6 +96,8 @@ fn show(answer: Answer) -> String {
             *minutes = Value::from(0.0);
         }
     }
+    // The order of members depends on what else is compiled along.
+    body.sort_all_objects();
     format!("{out}\n{}\n", serde_json::to_string_pretty(&body).expect("JSON"))
 }
 

@@ -76,7 +76,7 @@ impl Config {
             idle_max: None,
             duration_max: None,
             sessions_max: 10_000,
-            sessions_per_principal_max: 1_000,
+            sessions_per_principal_max: 5_000,
             farewell_max: Duration::from_millis(10),
             history_keep: Duration::from_secs(400 * 24 * 3600),
         }

@@ -212,7 +212,7 @@ impl Connection {
     /// Ends the connection after a line was told. OpenSSH leaves with the disconnect message at once, and drops what it
     /// has read but not shown; so that message keeps a distance.
     async fn disconnect_once_read(&self, text: &str) {
-        const SHOW_TIME: Duration = Duration::from_millis(4);
+        const SHOW_TIME: Duration = Duration::from_millis(1);
         let somebody_reads = !self.faces().is_empty();
         if somebody_reads && !self.entry.watch.is_stuck() {
             tokio::time::sleep(SHOW_TIME).await;

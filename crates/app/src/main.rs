@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// The system's allocator keeps what a burst of sessions took; this one gives it back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     ravelin::main()
 }

@@ -33,6 +33,7 @@ pub use gate::{Admission, Gate};
 pub use identity::{Caller, Contact, Identity};
 pub use keys::MasterKey;
 pub use pager::Pager;
+pub use quota::neighbourhood;
 
 use crate::denials::Denials;
 use crate::registry::Registry;

@@ -55,7 +55,8 @@ impl<K: Eq + Hash> RecordQuota<K> {
 }
 
 /// The network that counts as one source: an IPv4 address, or 64 bits of an IPv6 address, which is what one host has.
-pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

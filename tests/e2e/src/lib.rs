@@ -132,11 +132,10 @@ pub fn run_with(command: &mut Command, input: &[u8]) -> Said {
         // A client may end without reading everything; its output decides then.
         let _broken_pipe = stdin.write_all(&input);
     });
-    let (pid, guard) = watchdog(&child, command);
+    let guard = watchdog(&child, command);
     let output = child.wait_with_output().expect("a client's output");
     guard.disarm();
     writer.join().expect("no panic while writing");
-    let _ = pid;
     Said::of(output)
 }
 
@@ -158,7 +157,7 @@ impl Armed {
 }
 
 /// Ends a client that hangs, so that its test fails with what it said so far.
-fn watchdog(child: &Child, command: &Command) -> (u32, Armed) {
+fn watchdog(child: &Child, command: &Command) -> Armed {
     let pid = child.id();
     let armed = Arc::new(Mutex::new(true));
     let ours = Arc::clone(&armed);
@@ -174,7 +173,7 @@ fn watchdog(child: &Child, command: &Command) -> (u32, Armed) {
         eprintln!("stuck, ending it: {name}");
         kill(pid, "KILL");
     });
-    (pid, Armed(armed))
+    Armed(armed)
 }
 
 /// Sends a signal.

@@ -11,11 +11,12 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ravelin_engine::neighbourhood;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -366,18 +367,10 @@ struct Taken {
     by_network: HashMap<IpAddr, usize>,
 }
 
-/// What one peer is likely to have to itself: an IPv4 address, or an IPv6 network of 64 bits.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-    }
-}
-
 impl Places {
     fn take(&self, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
-        let network = (!address.is_loopback()).then(|| network_of(address));
+        let network = (!address.is_loopback()).then(|| neighbourhood(address));
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= CONNECTIONS_MAX {
             return None;
@@ -497,7 +490,7 @@ mod tests {
         let others = others.map(|other| places.take(address(other)).expect("room for another network"));
         held.pop();
         assert!(places.take(greedy(0)).is_some());
-        assert_eq!(network_of(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+        assert_eq!(neighbourhood(address("::ffff:192.0.2.1")), address("192.0.2.1"));
         drop((held, others));
         let taken = places.taken.lock().expect("not poisoned");
         assert!(taken.all == 0 && taken.by_network.is_empty());

@@ -5,8 +5,9 @@
 
 use crate::wire::Watch;
 use ravelin_engine::leg::SocketHandle;
+use ravelin_engine::neighbourhood;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,14 +90,6 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         // It is not there any more when somebody else was given the place.
         hold(&self.places).taken.remove(&self.number);
-    }
-}
-
-/// One host has a whole IPv6 network of 64 bits to choose addresses from.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

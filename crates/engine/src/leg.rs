@@ -22,8 +22,8 @@ pub trait Leg: Send + Sync {
     /// Shows a line to the person at this end, if there is one, and goes on. Best effort.
     async fn tell(&self, text: &str);
 
-    /// Shows why the session ends and closes in the protocol's own way. Best effort; the engine bounds its time and
-    /// then cuts.
+    /// Shows why the session ends, so that it is read, and closes in the protocol's own way. Best effort: the edge gives
+    /// up on a peer that does not answer, and the engine bounds the whole and then cuts.
     async fn farewell(&self, text: &str);
 
     /// Closes the socket now, whatever else is going on. Must not block.

@@ -38,6 +38,7 @@ pub use quota::neighbourhood;
 use crate::denials::Denials;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
+use futures_util::stream::{self, StreamExt};
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::ports::Store;
 use ravelin_model::session::{Actor, EndReason, Ending};
@@ -62,7 +63,7 @@ pub struct Config {
     pub sessions_max: usize,
     /// Live sessions of one principal on this node.
     pub sessions_per_principal_max: usize,
-    /// How long a farewell may take before the sockets are cut regardless.
+    /// How long a farewell may take before the client's socket is cut regardless. The target's is cut before it begins.
     pub farewell_max: Duration,
     /// How long an ended session's row is kept.
     pub history_keep: Duration,
@@ -78,7 +79,7 @@ impl Config {
             duration_max: None,
             sessions_max: 10_000,
             sessions_per_principal_max: 5_000,
-            farewell_max: Duration::from_millis(10),
+            farewell_max: Duration::from_millis(500),
             history_keep: Duration::from_secs(400 * 24 * 3600),
         }
     }
@@ -107,6 +108,8 @@ pub struct Engine {
 impl Engine {
     /// How long a stop waits for sockets to close once every session was asked to end.
     const CLOSE_MAX: Duration = Duration::from_secs(5);
+    /// Sessions that are told at once that the node stops, so that a few slow clients hold up nobody's drain.
+    const TELL_WIDTH: usize = 64;
 
     /// Starts a life of this node: ends what an earlier life left behind, then begins to serve.
     ///
@@ -193,9 +196,8 @@ impl Engine {
         let live = self.registry.all();
         if !live.is_empty() && !drain.is_zero() {
             let text = format!("the bastion stops in {} s: finish what you are doing", drain.as_secs());
-            for session in &live {
-                session.tell(&text).await;
-            }
+            let text = text.as_str();
+            stream::iter(&live).for_each_concurrent(Self::TELL_WIDTH, |session| session.tell(text)).await;
             let _elapsed = tokio::time::timeout(drain, self.registry.wait_empty()).await;
         }
         for session in self.registry.all() {

@@ -69,6 +69,10 @@ impl Supervisor {
             .ending()
             .unwrap_or_else(|| Ending::new(EndReason::InternalError, Actor::System, "ended without a reason"));
         let legs = live.legs();
+        // INVARIANT: nothing reaches the target from here on, however long the client takes to be told.
+        if let Some(target) = &legs.target {
+            target.cut();
+        }
         if ending.reason != EndReason::ClientClosed
             && let Some(client) = &legs.client
         {

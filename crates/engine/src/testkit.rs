@@ -32,6 +32,7 @@ pub struct FakeLeg {
     said: Mutex<Vec<String>>,
     closed: CancellationToken,
     stuck: bool,
+    deaf: bool,
 }
 
 impl FakeLeg {
@@ -45,6 +46,12 @@ impl FakeLeg {
     #[must_use]
     pub fn stuck() -> Arc<Self> {
         Arc::new(Self { stuck: true, ..Self::default() })
+    }
+
+    /// One whose farewell lasts until it is cut.
+    #[must_use]
+    pub fn deaf() -> Arc<Self> {
+        Arc::new(Self { deaf: true, ..Self::default() })
     }
 
     /// Lets a stuck leg close.
@@ -73,6 +80,9 @@ impl Leg for FakeLeg {
 
     async fn farewell(&self, text: &str) {
         self.tell(text).await;
+        if self.deaf {
+            self.closed.cancelled().await;
+        }
     }
 
     fn cut(&self) {

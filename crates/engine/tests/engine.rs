@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use ravelin_engine::control::Termination;
 use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::leg::Leg;
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules};
 use ravelin_model::audit::{AuditKind, Deed};
@@ -86,7 +87,7 @@ impl World {
     async fn try_open(&self, who: &Caller, leg: &Arc<FakeLeg>) -> Result<Admission, Refusal> {
         let target = self.engine.gate.find(who, "web-1")?;
         let login = Some(Login::parse("root").expect("a login"));
-        let client = Arc::clone(leg) as Arc<dyn ravelin_engine::leg::Leg>;
+        let client = Arc::clone(leg) as Arc<dyn Leg>;
         let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, client };
         self.engine.gate.admit(who, ask).await
     }
@@ -149,6 +150,23 @@ async fn a_socket_that_stays_open_is_never_reported_as_closed() {
     let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
     assert!(matches!(outcome, Termination::Confirmed { .. } | Termination::AlreadyEnded { .. }), "{outcome:?}");
     assert_eq!(world.row(&id).await.state(), State::Terminated);
+}
+
+#[tokio::test]
+async fn a_target_is_cut_off_before_a_client_that_does_not_listen_is_told() {
+    let world = World::with(Config { farewell_max: Duration::from_secs(3600), ..config() }).await;
+    let alice = world.caller("alice").await;
+    let (client, far) = (FakeLeg::deaf(), FakeLeg::new());
+    let admission = world.open(&alice, &client).await;
+    admission.attach_target(far.clone());
+    let id = admission.session().clone();
+    let outcome = world.engine.control.terminate(&alice, &id, "", Duration::ZERO).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Pending { .. }), "{outcome:?}");
+    tokio::time::timeout(WAIT, far.closed()).await.expect("the target is cut off");
+    assert!(!client.is_closed());
+    client.release();
+    let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Confirmed { .. } | Termination::AlreadyEnded { .. }), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -7,24 +7,41 @@ use ravelin_engine::leg::GuardedStream;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// What is known of a [`Wire`] from outside.
-#[derive(Default)]
 pub(crate) struct Watch {
     logged_in: AtomicBool,
     software: OnceLock<String>,
-    write_blocked: AtomicBool,
+    made: Instant,
+    // Milliseconds from `made` to the moment since which the peer takes nothing, plus one; 0 while it takes.
+    blocked_since_ms: AtomicU64,
     said_goodbye: CancellationToken,
 }
 
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            logged_in: AtomicBool::new(false),
+            software: OnceLock::new(),
+            made: Instant::now(),
+            blocked_since_ms: AtomicU64::new(0),
+            said_goodbye: CancellationToken::new(),
+        }
+    }
+}
+
 impl Watch {
+    /// A peer that has taken nothing for this long is stuck. One that is read from in bulk takes nothing for a moment now
+    /// and then.
+    const STUCK_AFTER_MS: u64 = 100;
+
     /// From now on, bytes are not counted.
     pub(crate) fn log_in(&self) {
         self.logged_in.store(true, Ordering::Release);
@@ -39,9 +56,26 @@ impl Watch {
         self.software.get().cloned().unwrap_or_default()
     }
 
-    /// Whether the peer takes nothing at the moment, so that there is no use in telling it anything.
+    /// Whether the peer takes nothing any more, so that there is no use in telling it anything.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.write_blocked.load(Ordering::Relaxed)
+        match self.blocked_since_ms.load(Ordering::Relaxed) {
+            0 => false,
+            since => self.now_ms().saturating_sub(since) >= Self::STUCK_AFTER_MS,
+        }
+    }
+
+    fn note_write(&self, blocked: bool) {
+        let noted = self.blocked_since_ms.load(Ordering::Relaxed);
+        if blocked && noted == 0 {
+            self.blocked_since_ms.store(self.now_ms(), Ordering::Relaxed);
+        } else if !blocked && noted != 0 {
+            self.blocked_since_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        // One more, because 0 has a meaning of its own.
+        self.made.elapsed().as_millis() as u64 + 1
     }
 
     /// Resolves when everything was written and our side of the connection is closed.
@@ -184,7 +218,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, data);
-        this.watch.write_blocked.store(written.is_pending(), Ordering::Relaxed);
+        this.watch.note_write(written.is_pending());
         written
     }
 

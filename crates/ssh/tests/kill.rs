@@ -5,7 +5,7 @@ mod support;
 use ravelin_model::session::{EndReason, State};
 use russh::ChannelMsg;
 use std::time::Duration;
-use support::{Bastion, LIMIT, Outcome};
+use support::{Bastion, Detour, LIMIT, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -42,6 +42,23 @@ async fn a_download_that_nobody_reads_is_killed_at_once() {
     let took = bastion.kill(&session, "stalled").await;
     assert!(took < KILL_MAX, "{took:?}");
     drop(channel);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_answer_is_waited_for_briefly() {
+    let bastion = Bastion::start().await;
+    let detour = Detour::start(bastion.address, Duration::ZERO).await;
+    let client = bastion.client_by("alice:web-1", detour.address).await;
+    let channel = client.handle().channel_open_session().await.expect("a channel");
+    channel.exec(true, "echo up; sleep 60").await.expect("sent");
+    let (mut read, _write) = channel.split();
+    while !matches!(read.wait().await.expect("output"), ChannelMsg::Data { .. }) {}
+    let session = bastion.until(|s| s.state() == State::Connected).await;
+    detour.freeze();
+    let took = bastion.kill(&session, "gone quiet").await;
+    // The bound is 300 ms; what is more is the machine's.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    bastion.until_live(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

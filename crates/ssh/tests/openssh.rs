@@ -8,7 +8,7 @@ use ravelin_model::session::{EndReason, Kind, State};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
-use support::{Bastion, LIMIT};
+use support::{Bastion, Detour, LIMIT, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -157,7 +157,13 @@ async fn a_jump_whose_client_is_killed_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_reads_why() {
-    let bastion = Bastion::start().await;
+    // However busy the machine is: the line comes first because the client has answered, not because time has passed.
+    let patient = Setup {
+        config: |config| config.answer_max = LIMIT,
+        engine: |engine| engine.farewell_max = LIMIT,
+        ..Setup::default()
+    };
+    let bastion = Bastion::start_with(patient).await;
     let Some(config) = configure(&bastion).await else { return };
     let output = run("ssh", &config, &["alice:nowhere@bastion", "true"], b"").await;
     assert_eq!(output.status.code(), Some(255));
@@ -165,17 +171,32 @@ async fn a_person_reads_why() {
     let output = run("ssh", &config, &["-N", "alice:nowhere@bastion"], b"").await;
     assert!(text(&output.stderr).contains("was not found, or you may not use it"), "{}", text(&output.stderr));
 
-    let arguments = ["alice:web-1@bastion", "echo up; sleep 60"];
-    let reading = run("ssh", &config, &arguments, b"");
+    for arguments in [&["alice:web-1@bastion"][..], &["-tt", "alice:web-1@bastion"]] {
+        reads_why_it_is_killed(&bastion, &config, arguments).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_far_away_reads_why() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let detour = Detour::start(bastion.address, Duration::from_millis(50)).await;
+    let port = format!("Port={}", detour.address.port());
+    reads_why_it_is_killed(&bastion, &config, &["-o", &port, "alice:web-1@bastion"]).await;
+}
+
+/// Kills a running command, and wants the reason on a line of its own, besides the disconnect message.
+async fn reads_why_it_is_killed(bastion: &Bastion, config: &str, arguments: &[&str]) {
+    let arguments = [arguments, &["echo up; sleep 60"]].concat();
+    let reading = run("ssh", config, &arguments, b"");
     let killing = async {
-        let session = bastion.until(|s| s.state() == State::Connected && s.draft.kind == Kind::Exec).await;
-        bastion.until(|s| s.activity.bytes_out > 0).await;
+        let session = bastion.until(|s| s.state() == State::Connected && s.activity.bytes_out > 0).await;
         bastion.kill(&session, "rotating keys").await;
     };
     let (output, ()) = tokio::join!(reading, killing);
     assert_eq!(output.status.code(), Some(255));
     let told = text(&output.stderr).lines().any(|line| line.trim() == "disconnected by alice: rotating keys");
-    assert!(told, "a line of its own, besides the disconnect message: {}", text(&output.stderr));
+    assert!(told, "{arguments:?}: {}", text(&output.stderr));
     let session = bastion.until(|s| s.state() == State::Terminated).await;
     assert_eq!(session.ending().expect("an ending").reason, EndReason::DisconnectedByOperator);
 }

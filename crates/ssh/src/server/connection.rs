@@ -178,24 +178,53 @@ impl Connection {
         self.faces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a line on the channels that somebody reads, or on one of them.
-    async fn tell(&self, only: Option<ChannelId>, text: &str) {
+    /// Shows a line on the channels that somebody reads, or on one of them. Whether it is on its way to anybody. The
+    /// caller bounds the time.
+    async fn show(&self, only: Option<ChannelId>, text: &str) -> bool {
         if self.entry.watch.is_stuck() {
-            return;
+            return false;
         }
         let faces: Vec<_> = {
             let faces = self.faces();
             let wanted = faces.iter().filter(|(id, _)| only.is_none_or(|only| **id == only));
             wanted.map(|(_, face)| (Arc::clone(&face.write), face.terminal)).collect()
         };
+        let mut shown = false;
         for (write, terminal) in faces {
             let line = line(text, terminal);
             // A channel whose reader is stuck is passed over: the others shall read it now.
             if write.writable_packet_size().await >= line.len() {
                 // Fails only when the connection is gone, and nobody reads then.
-                let _gone = write.extended_data_bytes(1, line).await;
+                shown |= write.extended_data_bytes(1, line).await.is_ok();
             }
         }
+        shown
+    }
+
+    /// Shows a line and goes on.
+    async fn tell(&self, only: Option<ChannelId>, text: &str) {
+        let _slow = tokio::time::timeout(self.shared.config.answer_max, self.show(only, text)).await;
+    }
+
+    /// Shows a line and returns when it was read, or when the client does not answer.
+    ///
+    /// OpenSSH leaves with the disconnect message at once, and drops what it has received but not shown. So that message
+    /// waits for an answer to a question which came after the line: clients answer in order, and OpenSSH shows what it
+    /// has before it sends.
+    async fn tell_and_wait(&self, only: Option<ChannelId>, text: &str) {
+        let telling = async {
+            if self.show(only, text).await {
+                self.ask().await;
+            }
+        };
+        let _slow = tokio::time::timeout(self.shared.config.answer_max, telling).await;
+    }
+
+    /// Resolves when the client has answered a question that changes nothing: to take back a forward that it never gave
+    /// (RFC 4254, section 7.1). Of those that every client has to answer it is the one that the library can ask.
+    async fn ask(&self) {
+        // That it has no such forward is an answer; a connection that is lost is none, and waits for none.
+        let _answered_or_gone = self.handle.cancel_forward_tcpip(String::new(), 0).await;
     }
 
     /// Ends the connection in the protocol's way; returns when it was written. The caller bounds the time.
@@ -207,17 +236,6 @@ impl Connection {
         if sent.is_ok() {
             self.entry.watch.said_goodbye().await;
         }
-    }
-
-    /// Ends the connection after a line was told. OpenSSH leaves with the disconnect message at once, and drops what it
-    /// has read but not shown; so that message keeps a distance.
-    async fn disconnect_once_read(&self, text: &str) {
-        const SHOW_TIME: Duration = Duration::from_millis(1);
-        let somebody_reads = !self.faces().is_empty();
-        if somebody_reads && !self.entry.watch.is_stuck() {
-            tokio::time::sleep(SHOW_TIME).await;
-        }
-        self.disconnect(text).await;
     }
 
     /// Ends a connection that shall not go on, and gives it a moment to hear why.
@@ -290,8 +308,8 @@ impl Leg for ConnectionLeg {
 
     async fn farewell(&self, text: &str) {
         self.0.set_closing();
-        self.0.tell(None, text).await;
-        self.0.disconnect_once_read(text).await;
+        self.0.tell_and_wait(None, text).await;
+        self.0.disconnect(text).await;
     }
 
     fn cut(&self) {
@@ -360,10 +378,12 @@ impl Leg for ChannelLeg {
         if self.closed.is_cancelled() {
             return;
         }
-        self.connection.tell(Some(self.channel), text).await;
         if self.connection.close_for_the_last() {
             self.took_connection.store(true, Ordering::Release);
-            self.connection.disconnect_once_read(text).await;
+            self.connection.tell_and_wait(Some(self.channel), text).await;
+            self.connection.disconnect(text).await;
+        } else {
+            self.connection.tell(Some(self.channel), text).await;
         }
     }
 

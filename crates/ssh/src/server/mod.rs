@@ -54,6 +54,9 @@ pub struct Config {
     pub connections_max: usize,
     /// The same for one principal.
     pub connections_per_principal_max: usize,
+    /// How long a client may take to answer that it has read why its session ends. One that does not answer holds up the
+    /// confirmation of the end for so long; its target is cut off before.
+    pub answer_max: Duration,
     /// How long a connection may stay that has no session and no open channel. It is in no list.
     pub idle_connection_max: Duration,
     /// Channels that are open at once on one connection.
@@ -87,6 +90,7 @@ impl Config {
             keepalive_interval: Duration::from_secs(30),
             connections_max: 16_384,
             connections_per_principal_max: 5_000,
+            answer_max: Duration::from_millis(300),
             idle_connection_max: Duration::from_secs(60),
             channels_per_connection_max: 128,
             channels_per_life_max: 10_000,

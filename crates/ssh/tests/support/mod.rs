@@ -20,7 +20,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes longer unless it is broken.
@@ -178,15 +182,23 @@ impl Bastion {
 
     /// A logged-in client.
     pub(crate) async fn client(&self, user: &str) -> Client {
-        let (mut client, accepted) = self.knock(user, &self.person).await;
+        self.client_by(user, self.address).await
+    }
+
+    /// A logged-in client that came by another address.
+    pub(crate) async fn client_by(&self, user: &str, address: SocketAddr) -> Client {
+        let (client, accepted) = Self::knock_at(address, user, &self.person).await;
         assert!(accepted, "{user} must be let in");
-        client.handle = client.handle.take();
         client
     }
 
     /// A client that has tried one key.
     pub(crate) async fn knock(&self, user: &str, key: &SecretString) -> (Client, bool) {
-        let mut client = Client::connect(self.address).await;
+        Self::knock_at(self.address, user, key).await
+    }
+
+    async fn knock_at(address: SocketAddr, user: &str, key: &SecretString) -> (Client, bool) {
+        let mut client = Client::connect(address).await;
         let key = russh::keys::decode_secret_key(key.expose_secret(), None).expect("a key");
         let handle = client.handle.as_mut().expect("connected");
         let accepted = handle
@@ -210,6 +222,59 @@ impl Bastion {
 impl Drop for Bastion {
     fn drop(&mut self) {
         self.stopping.cancel();
+    }
+}
+
+/// A way to the bastion that takes its time, and may be held up for good.
+pub(crate) struct Detour {
+    pub(crate) address: SocketAddr,
+    frozen: watch::Sender<bool>,
+}
+
+impl Detour {
+    /// Each direction takes this long.
+    pub(crate) async fn start(to: SocketAddr, delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (frozen, is_frozen) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(to).await.expect("the bastion");
+                let (near_read, near_write) = near.into_split();
+                let (far_read, far_write) = far.into_split();
+                tokio::spawn(carry(near_read, far_write, delay, is_frozen.clone()));
+                tokio::spawn(carry(far_read, near_write, delay, is_frozen.clone()));
+            }
+        });
+        Self { address, frozen }
+    }
+
+    /// Nothing comes through any more, and nobody is told.
+    pub(crate) fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, mut is_frozen: watch::Receiver<bool>) {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(1024);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = from.read(&mut buffer).await {
+            if sender.send((Instant::now() + delay, buffer[..n].to_vec())).await.is_err() {
+                return;
+            }
+        }
+    });
+    while let Some((due, bytes)) = receiver.recv().await {
+        tokio::time::sleep_until(due).await;
+        // Held up until the detour itself is gone.
+        if *is_frozen.borrow() {
+            let _gone = is_frozen.wait_for(|frozen| !frozen).await;
+            return;
+        }
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
     }
 }
 

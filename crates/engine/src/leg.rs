@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -81,6 +81,22 @@ impl SocketHandle {
     }
 }
 
+/// A leg without a person or a protocol of its own, such as a plain TCP target: it can be cut, and nothing can be said.
+#[async_trait]
+impl Leg for SocketHandle {
+    async fn tell(&self, _text: &str) {}
+
+    async fn farewell(&self, _text: &str) {}
+
+    fn cut(&self) {
+        SocketHandle::cut(self);
+    }
+
+    async fn closed(&self) {
+        SocketHandle::closed(self).await;
+    }
+}
+
 impl GuardedStream {
     /// How much is read ahead at once.
     const AHEAD_BYTES: usize = 64 * 1024;
@@ -136,6 +152,18 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,14 +3,22 @@
 //! Whoever connects can hold one connection, for a bounded time, in a bounded number of places; nothing they do stops
 //! the listener. A connection is held by answers that we still owe, such as an event stream, and by nothing else: not
 //! by signs of life, and not by an answer that its reader does not fetch.
+//!
+//! A connection that an edge takes over (an HTTP/1.1 upgrade) is no longer a matter of requests: it lasts until it is
+//! closed, keeps its place for so long, and ends with the node. Every request over HTTP/1.1 carries the
+//! [`SocketHandle`] of its connection as an extension, so that an edge can cut what it has taken over and know that it
+//! is closed. Over HTTP/2 there is none: others' requests share that socket, and nothing can be upgraded there. How
+//! large frames may be is for the edge to say that decodes them.
 
 use super::doors::Doors;
 use axum::body::{Body, Bytes};
+use http::StatusCode;
 use http::uri::Scheme;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ravelin_engine::leg::{SocketHandle, guard};
 use ravelin_engine::neighbourhood;
 use rustls::ServerConfig;
 use std::collections::HashMap;
@@ -18,6 +26,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,6 +59,13 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may take none of the bytes that wait for it.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// The same on a connection that was taken over: somebody's program may pause in a debugger, and be no attack.
+const TAKEN_OVER_STALL_MAX: Duration = Duration::from_secs(600);
+/// How long a connection may be silent until the system asks its peer for a sign of life, how often it then asks, and
+/// how many times. A machine that vanished is found out after their sum, whatever its programs were doing.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMES: u32 = 4;
 /// How long a stop waits for answers that are under way.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 /// A pause after the system refused to give a socket.
@@ -118,17 +134,64 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot turn Nagle's algorithm off");
     }
-    let stream = Paced::new(stream);
-    let Some(acceptor) = acceptor else {
-        return requests(stream, peer, Scheme::HTTP, false, doors, stopping).await;
+    if let Err(error) = ask_for_life(&stream) {
+        tracing::debug!(%peer, %error, "cannot have the system look after a connection");
+    }
+    let (stream, socket) = match guard(stream) {
+        Ok(guarded) => guarded,
+        Err(error) => return tracing::warn!(%peer, %error, "no descriptor for a connection; it is closed"),
     };
-    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            requests(stream, peer, Scheme::HTTPS, second, doors, stopping).await;
+    let line = Line { socket: Some(socket.clone()), taken_over: TakenOver::default() };
+    let taken_over = line.taken_over.clone();
+    let stream = Paced::new(stream, taken_over.clone());
+    match acceptor {
+        None => requests(stream, peer, Scheme::HTTP, false, doors, line, stopping.clone()).await,
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                requests(stream, peer, Scheme::HTTPS, second, doors, line, stopping.clone()).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+            Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
+        },
+    }
+    if taken_over.is_so() {
+        // The edge has it now. Sessions on it were ended before the listeners are stopped; what is left is cut.
+        if stopping.run_until_cancelled(socket.closed()).await.is_none() {
+            socket.cut();
+            socket.closed().await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-        Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
+    }
+}
+
+/// Has the system find out when the peer's machine has vanished: an edge that took a connection over may wait for ever.
+fn ask_for_life(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_TIMES)?;
+    sockopt::set_socket_keepalive(stream, true)
+}
+
+/// The connection that requests come over, as far as they may know of it.
+#[derive(Clone)]
+struct Line {
+    /// `None` where there is no socket, in tests.
+    socket: Option<SocketHandle>,
+    taken_over: TakenOver,
+}
+
+/// Whether an edge has taken the connection over.
+#[derive(Clone, Default)]
+struct TakenOver(Arc<AtomicBool>);
+
+impl TakenOver {
+    fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -138,16 +201,24 @@ async fn requests<S>(
     scheme: Scheme,
     second: bool,
     doors: Doors,
+    line: Line,
     stopping: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let owed = Owed::default();
     let counted = owed.clone();
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
         let (doors, scheme, owed, debt) = (doors.clone(), scheme.clone(), counted.clone(), counted.incur());
+        let taken_over = line.taken_over.clone();
+        if let (Some(socket), false) = (&line.socket, second) {
+            request.extensions_mut().insert(socket.clone());
+        }
         async move {
             let response = doors.answer(request.map(Body::new), peer, scheme).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                taken_over.note();
+            }
             drop(debt);
             Ok::<_, Infallible>(response.map(|body| OwedBody { body, debt: None, owed }))
         }
@@ -292,15 +363,17 @@ impl hyper::body::Body for OwedBody {
     }
 }
 
-/// A stream that breaks when its peer takes nothing for [`WRITE_STALL_MAX`] while something waits to be written.
+/// A stream that breaks when its peer takes nothing for [`WRITE_STALL_MAX`] while something waits to be written; for
+/// [`TAKEN_OVER_STALL_MAX`] once it was taken over.
 struct Paced<S> {
     stream: S,
+    taken_over: TakenOver,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, stalled: None }
+    fn new(stream: S, taken_over: TakenOver) -> Self {
+        Self { stream, taken_over, stalled: None }
     }
 
     /// `polled`, unless it has been pending for too long.
@@ -309,7 +382,8 @@ impl<S> Paced<S> {
             self.stalled = None;
             return polled;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL_MAX)));
+        let limit = if self.taken_over.is_so() { TAKEN_OVER_STALL_MAX } else { WRITE_STALL_MAX };
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
     }
 }
@@ -420,13 +494,115 @@ mod tests {
         Doors { aws: Router::new(), azure: Router::new(), native, front: Front::new(22) }
     }
 
+    fn line() -> Line {
+        Line { socket: None, taken_over: TakenOver::default() }
+    }
+
+    const UPGRADE: &[u8] = b"GET /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+    /// An edge that takes connections over and sends back what it gets, or does nothing with them for ever.
+    fn upgrading(idles: bool) -> Router {
+        let handler = move |mut request: axum::extract::Request| async move {
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let upgraded = upgrade.await.expect("it is upgraded");
+                if idles {
+                    std::future::pending::<()>().await;
+                }
+                let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+                let _bytes = tokio::io::copy(&mut from, &mut to).await;
+            });
+            (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "echo")])
+        };
+        Router::new().route("/api/v1/echo", axum::routing::get(handler))
+    }
+
+    /// Reads a head to its empty line.
+    async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a whole head"));
+        }
+        String::from_utf8(head).expect("a head is text")
+    }
+
+    /// A connection over a real socket, served by itself.
+    async fn connected(native: Router, stopping: &CancellationToken) -> (TcpStream, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (theirs, peer) = accepted.expect("accepted");
+        let serving = tokio::spawn(connection(theirs, peer, None, doors(native), stopping.clone()));
+        (ours.expect("connected"), serving)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_taken_over_is_not_idle() {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+        let peer = "192.0.2.1:1".parse().expect("an address");
+        let line = line();
+        let served = requests(
+            theirs,
+            peer,
+            Scheme::HTTP,
+            false,
+            doors(upgrading(false)),
+            line.clone(),
+            CancellationToken::new(),
+        );
+        tokio::spawn(served);
+        ours.write_all(UPGRADE).await.expect("it reads");
+        assert!(head(&mut ours).await.starts_with("HTTP/1.1 101 "));
+        assert!(line.taken_over.is_so());
+        tokio::time::sleep(IDLE_MAX * 10).await;
+        ours.write_all(b"still there?").await.expect("it reads");
+        let mut echo = [0; 12];
+        ours.read_exact(&mut echo).await.expect("it answers");
+        assert_eq!(&echo, b"still there?");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_taken_over_keeps_its_place_until_it_is_closed() {
+        let (mut ours, mut serving) = connected(upgrading(false), &CancellationToken::new()).await;
+        ours.write_all(UPGRADE).await.expect("it reads");
+        assert!(head(&mut ours).await.starts_with("HTTP/1.1 101 "));
+        // Were the place given back with the upgrade, it would be by now.
+        ours.write_all(b"x").await.expect("it reads");
+        assert_eq!(ours.read_u8().await.expect("it answers"), b'x');
+        tokio::time::timeout(Duration::from_millis(50), &mut serving).await.expect_err("it holds");
+        drop(ours);
+        serving.await.expect("it ends with its socket");
+    }
+
+    #[tokio::test]
+    async fn a_stop_cuts_what_was_taken_over_although_nobody_looks_after_it() {
+        let stopping = CancellationToken::new();
+        let (mut ours, serving) = connected(upgrading(true), &stopping).await;
+        ours.write_all(UPGRADE).await.expect("it reads");
+        assert!(head(&mut ours).await.starts_with("HTTP/1.1 101 "));
+        stopping.cancel();
+        assert_eq!(ours.read(&mut [0; 8]).await.expect("a clean end"), 0);
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn an_edge_can_cut_the_connection_of_a_request() {
+        use axum::Extension;
+        let cut = |Extension(socket): Extension<SocketHandle>| async move { socket.cut() };
+        let native = Router::new().route("/api/v1/cut", axum::routing::get(cut));
+        let (mut ours, serving) = connected(native, &CancellationToken::new()).await;
+        ours.write_all(b"GET /api/v1/cut HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it reads");
+        assert_eq!(ours.read(&mut [0; 8]).await.expect("a clean end"), 0);
+        serving.await.expect("it ends");
+    }
+
     /// Speaks just enough HTTP/2 to live: says hello, sends `first`, answers every PING, and counts until it is left
     /// alone or `patience` is over.
     async fn stays(first: &[u8], native: Router, patience: Duration) -> Option<Duration> {
         let (mut ours, theirs) = tokio::io::duplex(1 << 20);
         let peer = "192.0.2.1:1".parse().expect("an address");
         let begun = Instant::now();
-        tokio::spawn(requests(theirs, peer, Scheme::HTTPS, true, doors(native), CancellationToken::new()));
+        tokio::spawn(requests(theirs, peer, Scheme::HTTPS, true, doors(native), line(), CancellationToken::new()));
         ours.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("it reads");
         ours.write_all(first).await.expect("it reads");
         let life = async {
@@ -471,8 +647,19 @@ mod tests {
     async fn a_peer_that_takes_nothing_is_left() {
         let (ours, theirs) = tokio::io::duplex(16);
         let begun = Instant::now();
-        let error = Paced::new(theirs).write_all(&[0; 32]).await.expect_err("nobody reads");
+        let error = Paced::new(theirs, TakenOver::default()).write_all(&[0; 32]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), begun.elapsed() >= WRITE_STALL_MAX), (io::ErrorKind::TimedOut, true));
+        drop(ours);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_behind_a_connection_that_was_taken_over_may_pause_for_longer() {
+        let (ours, theirs) = tokio::io::duplex(16);
+        let begun = Instant::now();
+        let taken_over = TakenOver::default();
+        taken_over.note();
+        let error = Paced::new(theirs, taken_over).write_all(&[0; 32]).await.expect_err("nobody reads");
+        assert_eq!((error.kind(), begun.elapsed() >= TAKEN_OVER_STALL_MAX), (io::ErrorKind::TimedOut, true));
         drop(ours);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A reader takes a snapshot and works on it; a reload never changes what a reader holds.
 
+use crate::egress::Egress;
 use ravelin_model::inventory::Inventory;
 use ravelin_model::policy::{Question, without_engine};
 use ravelin_model::ports::Policy;
@@ -14,6 +15,8 @@ pub struct Rules {
     pub inventory: Arc<Inventory>,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
+    /// What may be reached beside the inventory's targets.
+    pub egress: Egress,
 }
 
 impl Rules {

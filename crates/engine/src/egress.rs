@@ -1,7 +1,13 @@
-//! Going out: the plain TCP dialer, and whether a target can be reached.
+//! Going out: the plain TCP dialer, whether a target can be reached, and which addresses may be reached that no target
+//! of the inventory has.
 
-use ravelin_model::Target;
+use aws_lc_rs::digest;
+use ipnet::IpNet;
+use ravelin_model::target::Protocol;
+use ravelin_model::{GroupName, Target, TargetId, TargetName};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -29,6 +35,98 @@ async fn dial_within(target: &Target, limit: Duration) -> io::Result<TcpStream> 
     Ok(stream)
 }
 
+/// Which addresses may be reached by themselves, without a target of the inventory. By default none.
+///
+/// An address that may be reached counts as a target that is shared with [`Egress::shared_with`] and bears the label
+/// [`Egress::LABEL`], so that policies speak of it as of any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Where the addresses must lie. Empty: nowhere.
+    pub networks: Vec<IpNet>,
+    /// The ports that may be asked for.
+    pub ports: BTreeSet<u16>,
+    /// The groups that such a target is shared with.
+    pub shared_with: BTreeSet<GroupName>,
+}
+
+impl Egress {
+    /// The label of a target that is an address only, and its value.
+    pub const LABEL: (&'static str, &'static str) = ("by", "address");
+
+    /// Whether any address may be reached at all.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.networks.is_empty() && !self.ports.is_empty()
+    }
+
+    /// The target that an address and a port are, or `None` where these rules do not reach. What speaks there is told by
+    /// the port: 22 is SSH, 3389 is RDP.
+    #[must_use]
+    pub fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
+        let address = address.to_canonical();
+        let reached = self.networks.iter().any(|network| network.contains(&address)) && self.ports.contains(&port);
+        if !reached || is_never_reached(address) {
+            return None;
+        }
+        let name = TargetName::parse(&format!("ip-{}-{port}", address.to_string().replace([':', '.'], "-"))).ok()?;
+        let digest = digest::digest(&digest::SHA256, name.as_str().as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Target {
+            id: TargetId::from_hex(&hex[..17]).ok()?,
+            name,
+            address: address.to_string(),
+            port,
+            protocol: match port {
+                22 => Protocol::Ssh,
+                3389 => Protocol::Rdp,
+                _ => Protocol::Tcp,
+            },
+            logins: Vec::new(),
+            host_keys: Vec::new(),
+            labels: BTreeMap::from([(Self::LABEL.0.to_owned(), Self::LABEL.1.to_owned())]),
+            shared_with: self.shared_with.clone(),
+            aliases: BTreeMap::new(),
+        })
+    }
+}
+
+/// Whether an address is one that no network of [`Egress`] opens, however wide it is: this machine, what is not one
+/// machine, and where clouds answer their own machines with credentials. An IPv4 address in the dress of an IPv6 one
+/// counts as what it is.
+#[must_use]
+pub fn is_never_reached(address: IpAddr) -> bool {
+    /// Metadata and host services outside of the link-local range: AWS over IPv6, Azure's wire server, Alibaba, Oracle.
+    const SERVICES: [IpAddr; 4] = [
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+        IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+        IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+        IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    ];
+    if SERVICES.contains(&address) || address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return true;
+    }
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4.octets()[0] == 0 || v4.octets()[0] >= 240,
+        IpAddr::V6(v6) => {
+            let s = v6.segments();
+            let v4 = |high: u16, low: u16| {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                is_never_reached(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+            };
+            let dressed = match s {
+                // Mapped, and compatible in its two old forms.
+                [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
+                // NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+                [0x64, 0xff9b, 1, ..] => true,
+                [0x2002, high, low, ..] => v4(high, low),
+                _ => false,
+            };
+            dressed || v6.is_unicast_link_local() || (s[0] & 0xffc0) == 0xfec0
+        }
+    }
+}
+
 /// Checks targets, a bounded number at a time.
 pub(crate) struct Probe {
     slots: Semaphore,
@@ -45,5 +143,80 @@ impl Probe {
     pub(crate) async fn reaches(&self, target: &Target) -> bool {
         let Ok(_slot) = self.slots.acquire().await else { return false };
         dial_within(target, PROBE_MAX).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    fn open(network: &str) -> Egress {
+        Egress {
+            networks: vec![network.parse().expect(network)],
+            ports: [22, 3389, 5432].into(),
+            shared_with: BTreeSet::default(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_open_by_default() {
+        assert!(!Egress::default().is_open());
+        assert!(Egress::default().target(ip("10.0.0.7"), 22).is_none());
+    }
+
+    #[test]
+    fn an_address_is_reached_in_its_network_on_its_ports_only() {
+        let egress = open("10.0.0.0/8");
+        let target = egress.target(ip("10.1.2.3"), 22).expect("open");
+        assert_eq!((target.address.as_str(), target.port, target.protocol), ("10.1.2.3", 22, Protocol::Ssh));
+        assert_eq!(target.name.as_str(), "ip-10-1-2-3-22");
+        assert_eq!(egress.target(ip("::ffff:10.1.2.3"), 3389).expect("the same machine").protocol, Protocol::Rdp);
+        assert_eq!(egress.target(ip("10.1.2.3"), 5432).expect("open").protocol, Protocol::Tcp);
+        assert!(egress.target(ip("10.1.2.3"), 80).is_none());
+        assert!(egress.target(ip("11.1.2.3"), 22).is_none());
+    }
+
+    #[test]
+    fn the_widest_network_does_not_open_this_machine_nor_a_clouds_own_services() {
+        let (four, six) = (open("0.0.0.0/0"), open("::/0"));
+        for never in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fec0::1",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2002:7f00:1::",
+            "::ffff:127.0.0.1",
+        ] {
+            for egress in [&four, &six] {
+                assert!(egress.target(ip(never), 22).is_none(), "{never}");
+            }
+        }
+        assert!(four.target(ip("192.0.2.1"), 22).is_some());
+        assert!(six.target(ip("2001:db8::1"), 22).is_some());
+        assert!(six.target(ip("64:ff9b::c000:201"), 22).is_some());
     }
 }

@@ -13,11 +13,11 @@ use crate::relay::Relay;
 use crate::supervisor::Supervisor;
 use ravelin_model::policy::{Action, Question, Resource};
 use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
-use ravelin_model::target::LoginWay;
+use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
 use ravelin_model::{Login, Refusal, SessionId, Target};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,6 +84,59 @@ impl Gate {
             Some(target) if self.may(caller, Action::ReadTarget, target) => Ok(Arc::clone(target)),
             Some(_) | None => Err(Refusal::not_found("target", printable(any_name, 128))),
         }
+    }
+
+    /// The target that a name and a port of that machine mean: the target itself on its own port, or another target of
+    /// the inventory on the same address. The usual port of its protocol means the target, whatever port it has.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] as of [`Gate::find`]; [`Refusal::Invalid`] when the caller may see no target on that port.
+    pub fn find_port(&self, caller: &Caller, any_name: &str, port: u16) -> Result<Arc<Target>, Refusal> {
+        let target = self.find(caller, any_name)?;
+        if port == target.port {
+            return Ok(target);
+        }
+        let beside = |other: &Arc<Target>| other.port == port && other.address.eq_ignore_ascii_case(&target.address);
+        if let Some(other) = self.targets(caller).into_iter().find(beside) {
+            return Ok(other);
+        }
+        let usual = match target.protocol {
+            Protocol::Ssh => Some(22),
+            Protocol::Rdp => Some(3389),
+            Protocol::Tcp => None,
+        };
+        if usual == Some(port) {
+            return Ok(target);
+        }
+        let because = format!(
+            "{} has no target on port {port}, it has port {}; another port of the machine has to be in the inventory too",
+            target.name, target.port
+        );
+        Err(Refusal::invalid("port", because))
+    }
+
+    /// The target at an address: one of the inventory that the caller may see, or else what the rules for addresses give.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when neither is there or the caller may not see it: these cannot be told apart.
+    pub fn find_address(&self, caller: &Caller, address: IpAddr, port: u16) -> Result<Arc<Target>, Refusal> {
+        let address = address.to_canonical();
+        let at = |target: &Arc<Target>| {
+            let same = target.address.parse().is_ok_and(|own: IpAddr| own.to_canonical() == address);
+            same && target.port == port
+        };
+        if let Some(target) = self.targets(caller).into_iter().find(at) {
+            return Ok(target);
+        }
+        let open = self.directory.rules().egress.target(address, port).map(Arc::new);
+        open.filter(|target| self.may(caller, Action::ReadTarget, target))
+            .ok_or_else(|| Refusal::not_found("target", format!("{address} port {port}")))
+    }
+
+    /// Whether addresses may be reached that no target has, by anybody.
+    #[must_use]
+    pub fn reaches_addresses(&self) -> bool {
+        self.directory.rules().egress.is_open()
     }
 
     /// Whether the caller may do `action` on `target` by the rules of this moment.
@@ -188,10 +241,12 @@ impl Gate {
         let Some(principal) = still_known(&rules.inventory, &live.principal, live.ssh_key.as_ref()) else {
             return Err(Refusal::not_found("principal", &live.principal));
         };
-        let Some(target) = rules.inventory.target(live.target.name.as_str()) else {
-            return Err(Refusal::not_found("target", &live.target.name));
-        };
         let was = &live.target;
+        let by_address = || was.address.parse().ok().and_then(|at| rules.egress.target(at, was.port)).map(Arc::new);
+        let target = match rules.inventory.target(was.name.as_str()).cloned().or_else(by_address) {
+            Some(target) if target.name == was.name => target,
+            Some(_) | None => return Err(Refusal::not_found("target", &was.name)),
+        };
         if (&target.address, target.port, &target.host_keys) != (&was.address, was.port, &was.host_keys) {
             return Err(Refusal::Conflict { because: format!("{} is another machine now", target.name) });
         }
@@ -201,7 +256,7 @@ impl Gate {
             return Err(Refusal::Conflict { because: format!("{} offers no login {login} any more", target.name) });
         }
         let forbidden = |action: &Action| {
-            let resource = Resource::Target(target);
+            let resource = Resource::Target(&target);
             rules.forbid(&Question { principal, action: *action, resource, client: live.client })
         };
         let used = live.used();

@@ -199,6 +199,30 @@ impl Identity {
         }
     }
 
+    /// The same caller in a later step of what they began, coming from `contact`: for an edge that was handed a secret of
+    /// its own making in between. Everything that made them count is looked at anew.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the credential was revoked, has expired or lost its principal, or the key or the
+    /// principal has gone; what the store refuses.
+    pub async fn again(&self, caller: &Caller, contact: Contact) -> Result<Caller, Refusal> {
+        let principal = match &caller.proof {
+            Proof::SshKey(_) => caller.as_of(&self.directory.rules().inventory).cloned(),
+            Proof::Credential(id) => match self.store.credential(id).await? {
+                Some(credential)
+                    if credential.principal == *caller.name() && credential.is_valid(self.store.now().await?) =>
+                {
+                    caller.as_of(&self.directory.rules().inventory).cloned()
+                }
+                Some(_) | None => None,
+            },
+        };
+        match principal {
+            Some(principal) => Ok(Caller { principal, method: caller.method, contact, proof: caller.proof.clone() }),
+            None => Err(self.refuse(&contact, caller.method, caller.name().as_str()).await),
+        }
+    }
+
     /// The caller who signed a request with the key `id`. `expected` computes the signature that the right secret gives;
     /// the comparison takes the same time wherever they differ.
     ///

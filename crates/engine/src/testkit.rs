@@ -135,5 +135,5 @@ pub fn target(name: &str, address: &str, port: u16, shared_with: &[&str]) -> Tar
 #[must_use]
 pub fn rules(principals: Vec<Principal>, targets: Vec<Target>, policy: Arc<dyn Policy>) -> Rules {
     let inventory = Inventory::new(principals, targets).expect("no duplicates in a test's inventory");
-    Rules { inventory: Arc::new(inventory), policy }
+    Rules { inventory: Arc::new(inventory), policy, egress: Default::default() }
 }

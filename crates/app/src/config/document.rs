@@ -248,6 +248,30 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of whole numbers from `min` to `max`. Those that are none are reported and left out.
+    pub(super) fn numbers(&mut self, key: &'static str, min: u64, max: u64) -> Field<Vec<u64>> {
+        let (value, path) = match self.find(key) {
+            Some(found) => found,
+            None => return Field::Absent,
+        };
+        let number = |item: &DeValue<'_>| {
+            let digits = item.as_integer()?;
+            u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| (min..=max).contains(number))
+        };
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong_type(value, &path, "a list of whole numbers, such as [22, 3389]");
+            return Field::Wrong;
+        };
+        let mut numbers = Vec::new();
+        for item in items.iter() {
+            match number(item.get_ref()) {
+                Some(number) => numbers.push(number),
+                None => self.wrong_type(item, &path, &format!("a whole number from {min} to {max}")),
+            }
+        }
+        if numbers.len() < items.len() { Field::Wrong } else { Field::Given(self.written(numbers, value, &path)) }
+    }
+
     /// A table of texts under names that the operator chooses. Those that are none are reported and left out.
     pub(super) fn text_map(&mut self, key: &'static str) -> Field<Vec<(String, Written<String>)>> {
         let (value, path) = match self.find(key) {

@@ -19,6 +19,7 @@ pub(super) struct ConfigFile {
     pub(super) history_keep: Field<Duration>,
     pub(super) aws: AwsTable,
     pub(super) azure: AzureTable,
+    pub(super) addresses: AddressesTable,
     pub(super) declared: InventoryFile,
 }
 
@@ -70,6 +71,12 @@ pub(super) struct AzureTable {
     pub(super) resource_group: Field<String>,
     pub(super) bastion_name: Field<String>,
     pub(super) location: Field<String>,
+}
+
+pub(super) struct AddressesTable {
+    pub(super) networks: Field<Vec<Written<String>>>,
+    pub(super) ports: Field<Vec<u64>>,
+    pub(super) shared_with: Field<Vec<Written<String>>>,
 }
 
 /// An inventory file, or the part of `ravelin.toml` that is one.
@@ -156,6 +163,11 @@ impl ConfigFile {
                 resource_group: azure.text("resource_group"),
                 bastion_name: azure.text("bastion_name"),
                 location: azure.text("location"),
+            }),
+            addresses: file.section("addresses", |addresses| AddressesTable {
+                networks: addresses.texts("networks"),
+                ports: addresses.numbers("ports", 1, 65_535),
+                shared_with: addresses.texts("shared_with"),
             }),
             declared: InventoryFile::read(file),
         }

@@ -251,13 +251,14 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
         }
     }
     let inventory = legible.then(|| inventory::settle(&declared, &config, &mut reader)).flatten();
+    let egress = settle::egress(&file.addresses, &mut reader);
     let policy = policies::load(&file.policies, &inventory, &mut reader);
 
     match (inventory, policy) {
         (Some(inventory), Some(policy)) if !reader.faults.any_error() => Ok(Loaded {
             config,
             policies: policy.names(),
-            rules: Rules { inventory: inventory.into(), policy: std::sync::Arc::new(policy) },
+            rules: Rules { inventory: inventory.into(), policy: std::sync::Arc::new(policy), egress },
             files: reader.files,
             warnings: reader.faults.into_sorted(),
         }),

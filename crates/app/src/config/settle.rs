@@ -1,10 +1,12 @@
 //! Makes sense of `ravelin.toml` as a whole: defaults, paths, and what does not go together.
 
 use super::document::{Field, Written};
-use super::file::{AzureTable, ConfigFile};
+use super::file::{AddressesTable, AzureTable, ConfigFile};
 use super::{Aws, Azure, Bind, Config, Limits, Reader, Ssh, Tls, inventory, secret_file};
 use crate::tls;
-use ravelin_model::NodeId;
+use ipnet::IpNet;
+use ravelin_engine::egress::Egress;
+use ravelin_model::{GroupName, NodeId};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -309,6 +311,35 @@ fn azure(table: &AzureTable, reader: &mut Reader) -> Azure {
         bastion_name: table.bastion_name.value_or(unnamed.bastion_name),
         location: table.location.value_or(unnamed.location),
     }
+}
+
+/// The ports of addresses when none are named: those that the clouds' own clients let through.
+const ADDRESS_PORTS: [u16; 2] = [22, 3389];
+
+/// What may be reached without being in the inventory. Nothing, unless networks are named.
+pub(super) fn egress(table: &AddressesTable, reader: &mut Reader) -> Egress {
+    let mut egress = Egress { ports: ADDRESS_PORTS.into(), ..Egress::default() };
+    for network in table.networks.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+        let one = || network.value.parse::<IpAddr>().map(IpNet::from);
+        match network.value.parse::<IpNet>().or_else(|_| one()) {
+            Ok(network) => egress.networks.push(network.trunc()),
+            Err(_) => reader.faults.push(network.fault("is not a network", "write one such as \"10.20.0.0/16\"")),
+        }
+    }
+    if let Some(ports) = table.ports.given() {
+        egress.ports = ports.value.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+    }
+    for group in table.shared_with.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+        match GroupName::parse(&group.value) {
+            Ok(name) => {
+                egress.shared_with.insert(name);
+            }
+            Err(error) => {
+                reader.faults.push(group.fault(format!("is not a {}", error.what), format!("it {}", error.because)));
+            }
+        }
+    }
+    egress
 }
 
 /// Whether it is a host name or an IP address.

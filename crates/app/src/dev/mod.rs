@@ -192,5 +192,5 @@ fn rules(people: &[Person], target: Target) -> anyhow::Result<Rules> {
         .map_err(|duplicates| anyhow::anyhow!("the development inventory: {duplicates:?}"))?;
     let policy = CedarPolicy::load(&[PolicySource::built_in()])
         .map_err(|faults| anyhow::anyhow!("the built-in policies: {faults:?}"))?;
-    Ok(Rules { inventory: Arc::new(inventory), policy: Arc::new(policy) })
+    Ok(Rules { inventory: Arc::new(inventory), policy: Arc::new(policy), egress: Default::default() })
 }

@@ -95,7 +95,7 @@ impl Egress {
 /// counts as what it is.
 #[must_use]
 pub fn is_never_reached(address: IpAddr) -> bool {
-    /// Metadata and host services outside of the link-local range: AWS over IPv6, Azure's wire server, Alibaba, Oracle.
+    /// Metadata and host services of large clouds that are outside of the link-local range.
     const SERVICES: [IpAddr; 4] = [
         IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
         IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),

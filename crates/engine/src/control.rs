@@ -3,6 +3,7 @@
 //! Every method asks the policy first. What a caller may not know of is not found; what they may know of and not do is
 //! denied.
 
+use crate::deadline::within;
 use crate::denials::Denials;
 use crate::directory::Directory;
 use crate::egress::Probe;
@@ -15,7 +16,7 @@ use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{EventPage, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
-use ravelin_model::session::{Activity, Actor, EndReason, Ending, Event, Session};
+use ravelin_model::session::{Activity, Actor, Aged, EndReason, Ending, Event, Session};
 use ravelin_model::text::printable;
 use ravelin_model::{CredentialId, PrincipalName, Refusal, SessionId, Target, Time};
 use secrecy::SecretString;
@@ -143,8 +144,7 @@ impl Control {
     ) -> Result<Termination, Refusal> {
         let live = self.registry.live(id);
         // A store that is stuck must not hold up the end of a session that is at hand.
-        let read = tokio::time::timeout(Self::WISH_MAX, self.store.session(id)).await;
-        let read = read.unwrap_or_else(|_| Err(Refusal::unavailable("the store", "no answer in time")));
+        let read = within(Self::WISH_MAX, self.store.session(id)).await;
         let session = match (read, &live) {
             (Ok(Some(session)), _) => session,
             (Ok(None), _) => return Err(Refusal::not_found("session", id)),
@@ -176,7 +176,12 @@ impl Control {
         ending: Ending,
         wait: Duration,
     ) -> Result<Termination, Refusal> {
-        let wish = self.store.apply(&id, vec![Event::End { ending: ending.clone() }]);
+        // A session that is ending already keeps its reason, and the time since when; its row may not know of it yet.
+        let wish = match live.as_ref().and_then(|live| Some((live.ending()?, live.asked_for()))) {
+            Some((first, since)) => Aged::new(Event::End { ending: first }, since),
+            None => Aged::from(Event::End { ending: ending.clone() }),
+        };
+        let wish = self.store.apply_aged(&id, vec![wish]);
         match (tokio::time::timeout(Self::WISH_MAX, wish).await, live) {
             (Ok(Ok(applied)), Some(live)) => {
                 live.end(applied.session.ending().cloned().unwrap_or(ending));
@@ -187,7 +192,8 @@ impl Control {
                 let activity = applied.session.activity;
                 let applied = self.store.apply(&id, vec![Event::Closed { activity }]).await?;
                 tracing::error!(session = %id, "a live row without a connection was found and closed");
-                Ok(Termination::Confirmed { closed: applied.at, ending })
+                let closed = applied.session.ended().unwrap_or(applied.at);
+                Ok(Termination::Confirmed { closed, ending })
             }
             // It ended by itself between the reading and the wish.
             (Ok(Err(Refusal::Conflict { .. })), _) => match self.store.session(&id).await? {
@@ -500,9 +506,15 @@ fn by_operator(caller: &Caller, reason: &str) -> Ending {
 async fn confirmed(live: &Live, wait: Duration) -> Termination {
     match tokio::time::timeout(wait, live.wait_done()).await {
         Ok(done) => Termination::Confirmed { closed: done.closed, ending: done.ending },
-        Err(_elapsed) => Termination::Pending {
-            because: format!("the end was ordered, and after {} ms something is still open", wait.as_millis()),
-        },
+        Err(_elapsed) => {
+            let after = format!("after {} ms", wait.as_millis());
+            let because = if live.is_closed() {
+                format!("both sockets are closed, and {after} the store has not taken that down yet")
+            } else {
+                format!("the end was ordered, and {after} something is still open")
+            };
+            Termination::Pending { because }
+        }
     }
 }
 

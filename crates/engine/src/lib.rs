@@ -12,6 +12,7 @@
 //! This crate never knows: HTTP, SQL, SSH, a vendor's name, or how an answer looks on a wire.
 
 pub mod control;
+mod deadline;
 mod denials;
 pub mod directory;
 pub mod egress;
@@ -35,6 +36,7 @@ pub use keys::MasterKey;
 pub use pager::Pager;
 pub use quota::neighbourhood;
 
+use crate::deadline::Deadline;
 use crate::denials::Denials;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
@@ -67,6 +69,8 @@ pub struct Config {
     pub farewell_max: Duration,
     /// How long an ended session's row is kept.
     pub history_keep: Duration,
+    /// How long a caller waits for one answer of the store before it is told that the store is not available.
+    pub store_wait_max: Duration,
 }
 
 impl Config {
@@ -81,6 +85,7 @@ impl Config {
             sessions_per_principal_max: 5_000,
             farewell_max: Duration::from_millis(500),
             history_keep: Duration::from_secs(400 * 24 * 3600),
+            store_wait_max: Duration::from_secs(10),
         }
     }
 }
@@ -121,6 +126,7 @@ impl Engine {
         master: MasterKey,
         config: Config,
     ) -> Result<Engine, Refusal> {
+        let store: Arc<dyn Store> = Arc::new(Deadline::new(store, config.store_wait_max));
         let start = store.start_node(&config.node).await?;
         let directory = Arc::new(Directory::new(rules));
         let registry = Arc::new(Registry::default());

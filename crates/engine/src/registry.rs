@@ -10,7 +10,8 @@ use ravelin_model::{Login, PrincipalName, SessionId, Target, Time};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +41,10 @@ pub struct Live {
     pub(crate) connected: AtomicBool,
     kind: Mutex<Kind>,
     pulse: Mutex<Pulse>,
-    ending: Mutex<Option<Ending>>,
+    ending: Mutex<Option<Asked>>,
     pub(crate) ended: CancellationToken,
+    /// Set once, when both sockets are closed.
+    closed: OnceLock<tokio::time::Instant>,
     legs: Mutex<Legs>,
     pub(crate) done: watch::Sender<Option<Done>>,
 }
@@ -50,6 +53,12 @@ pub struct Live {
 pub(crate) struct Legs {
     pub(crate) client: Option<Arc<dyn Leg>>,
     pub(crate) target: Option<Arc<dyn Leg>>,
+}
+
+/// Why a session is to end, and since when.
+struct Asked {
+    ending: Ending,
+    at: tokio::time::Instant,
 }
 
 /// What the reaper knows of a session's life from tick to tick.
@@ -93,6 +102,7 @@ impl Live {
             pulse: Mutex::new(Pulse { bytes: 0, last: Time::EPOCH, since: now, unflushed: false }),
             ending: Mutex::new(None),
             ended: CancellationToken::new(),
+            closed: OnceLock::new(),
             legs: Mutex::new(Legs { client: Some(client_leg), target: None }),
             done: watch::Sender::new(None),
         })
@@ -103,7 +113,7 @@ impl Live {
         let first = {
             let mut slot = hold(&self.ending);
             let first = slot.is_none();
-            slot.get_or_insert(ending);
+            slot.get_or_insert_with(|| Asked { ending, at: tokio::time::Instant::now() });
             first
         };
         self.ended.cancel();
@@ -111,7 +121,27 @@ impl Live {
     }
 
     pub(crate) fn ending(&self) -> Option<Ending> {
-        hold(&self.ending).clone()
+        hold(&self.ending).as_ref().map(|asked| asked.ending.clone())
+    }
+
+    /// How long ago it was asked to end; zero when it was not.
+    pub(crate) fn asked_for(&self) -> Duration {
+        hold(&self.ending).as_ref().map_or(Duration::ZERO, |asked| asked.at.elapsed())
+    }
+
+    /// Notes that both sockets are closed, now.
+    pub(crate) fn set_closed(&self) {
+        self.closed.get_or_init(tokio::time::Instant::now);
+    }
+
+    /// Whether both sockets are closed; the row may not say so yet.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    /// How long ago both sockets were closed; zero when one is open.
+    pub(crate) fn closed_for(&self) -> Duration {
+        self.closed.get().map_or(Duration::ZERO, tokio::time::Instant::elapsed)
     }
 
     pub(crate) fn legs(&self) -> Legs {
@@ -170,13 +200,21 @@ impl Live {
     }
 
     /// How long nothing has been sent either way, as of the last look.
-    pub(crate) fn idle_for(&self) -> std::time::Duration {
+    pub(crate) fn idle_for(&self) -> Duration {
         hold(&self.pulse).since.elapsed()
     }
 
-    /// Whether the activity changed since this was last asked.
-    pub(crate) fn take_unflushed(&self) -> bool {
-        std::mem::take(&mut hold(&self.pulse).unflushed)
+    /// The activity as of the last look, if it changed since this was last asked.
+    pub(crate) fn take_unflushed(&self) -> Option<Activity> {
+        let (bytes_in, bytes_out) = self.bytes();
+        let mut pulse = hold(&self.pulse);
+        let last = pulse.last;
+        std::mem::take(&mut pulse.unflushed).then_some(Activity { last, bytes_in, bytes_out })
+    }
+
+    /// What was taken could not be written.
+    pub(crate) fn put_back_unflushed(&self) {
+        hold(&self.pulse).unflushed = true;
     }
 
     pub(crate) fn done(&self, done: Done) {

@@ -3,9 +3,10 @@
 //! The end of a session, whatever caused it, runs through [`Supervisor::see_to_end`] and nowhere else.
 
 use crate::Config;
+use crate::deadline::within;
 use crate::registry::{Done, Full, Legs, Live, Registry};
 use ravelin_model::ports::Store;
-use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event};
+use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Session};
 use ravelin_model::{Refusal, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,21 +47,30 @@ impl Supervisor {
         // must not leave a row behind that nobody closes.
         let (answer, written) = tokio::sync::oneshot::channel();
         let supervisor = Arc::clone(self);
+        let opening = Arc::clone(&live);
         self.tasks.spawn(async move {
             match supervisor.store.open(draft).await {
                 Ok(_) => {
                     // Wherever it gets lost on the way, it ends the session.
                     // What nobody waits for comes back and has to be dropped now: its drop ends the session.
-                    drop(answer.send(Ok(Unclaimed(Some(Arc::clone(&live))))));
-                    supervisor.see_to_end(&live).await;
+                    drop(answer.send(Ok(Unclaimed(Some(Arc::clone(&opening))))));
+                    supervisor.see_to_end(&opening).await;
                 }
                 Err(refusal) => {
-                    supervisor.registry.remove(&live);
+                    supervisor.registry.remove(&opening);
                     let _nobody_waits = answer.send(Err(refusal));
                 }
             }
         });
-        written.await.map_err(|_| Refusal::internal("the task that writes a session's row has gone"))?
+        match tokio::time::timeout(config.store_wait_max, written).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_gone)) => Err(Refusal::internal("the task that writes a session's row has gone")),
+            Err(_elapsed) => {
+                // Should the row be written after all, then the task above finds the session ended, and closes it.
+                live.end(Ending::new(EndReason::InternalError, Actor::System, "the store took too long"));
+                Err(Refusal::unavailable("the store", "a session's row was not written in time"))
+            }
+        }
     }
 
     async fn see_to_end(&self, live: &Live) {
@@ -83,33 +93,11 @@ impl Supervisor {
         if legs.target.is_none() {
             close(&live.legs()).await;
         }
-        let never_connected = !live.connected.load(Ordering::Acquire);
-        let failed = never_connected
-            && matches!(
-                ending.reason,
-                EndReason::TargetUnreachable | EndReason::AuthFailed | EndReason::Denied | EndReason::ProtocolError
-            );
-        let closed = loop {
-            match self.write_end(live, &ending, failed).await {
-                Ok((closed, stored)) => {
-                    live.done(Done { closed, ending: stored });
-                    break closed;
-                }
-                Err(Refusal::Conflict { because }) => {
-                    // Only a life that is over can meet this: the next start has closed the row for us.
-                    tracing::warn!(session = %live.id, because, "the session's row was closed by somebody else");
-                    let row = self.store.session(&live.id).await.ok().flatten();
-                    let ended = row.as_ref().and_then(|row| Some((row.ended()?, row.ending()?.clone())));
-                    let (closed, ending) = ended.unwrap_or_else(|| (live.look(Time::EPOCH).last, ending.clone()));
-                    live.done(Done { closed, ending });
-                    break closed;
-                }
-                Err(refusal) => {
-                    tracing::error!(session = %live.id, ?refusal, "cannot write a session's end yet; trying again");
-                    tokio::time::sleep(Self::RETRY_AFTER).await;
-                }
-            }
-        };
+        // INVARIANT: this moment is the end; the row is dated by it, however late the store can be told.
+        live.set_closed();
+        let done = self.take_down(live, &ending).await;
+        let closed = done.closed;
+        live.done(done);
         self.registry.remove(live);
         tracing::info!(
             session = %live.id,
@@ -120,57 +108,125 @@ impl Supervisor {
         );
     }
 
-    async fn write_end(&self, live: &Live, ending: &Ending, failed: bool) -> Result<(Time, Ending), Refusal> {
-        let activity = live.look(self.store.now().await?);
+    /// Writes the end into the row, as often as it takes.
+    async fn take_down(&self, live: &Live, ending: &Ending) -> Done {
+        let never_connected = !live.connected.load(Ordering::Acquire);
+        let mut failed = never_connected
+            && matches!(
+                ending.reason,
+                EndReason::TargetUnreachable | EndReason::AuthFailed | EndReason::Denied | EndReason::ProtocolError
+            );
+        loop {
+            let refusal = match self.write_end(live, ending, failed).await {
+                Ok(done) => return done,
+                Err(Refusal::Conflict { because }) => match self.store.session(&live.id).await {
+                    // An earlier try of ours took effect after we had given it up, or the next life of this node has
+                    // closed the row for us.
+                    Ok(Some(row)) if row.state().is_final() => {
+                        tracing::warn!(session = %live.id, because, "the session's row is closed already");
+                        return done_by(&row, ending);
+                    }
+                    // It had connected after all: the word of it was written after we had given it up.
+                    Ok(Some(_)) if failed => {
+                        failed = false;
+                        continue;
+                    }
+                    Ok(_) => Refusal::Conflict { because },
+                    Err(refusal) => refusal,
+                },
+                Err(Refusal::NotFound { .. }) => {
+                    tracing::error!(session = %live.id, "the session's row is gone; its end is not on record");
+                    return Done { closed: live.look(Time::EPOCH).last, ending: ending.clone() };
+                }
+                Err(refusal) => refusal,
+            };
+            tracing::error!(session = %live.id, ?refusal, "cannot write a session's end yet; trying again");
+            tokio::time::sleep(Self::RETRY_AFTER).await;
+        }
+    }
+
+    async fn write_end(&self, live: &Live, ending: &Ending, failed: bool) -> Result<Done, Refusal> {
+        let now = self.store.now().await?;
+        let activity = live.look(now.minus(live.closed_for()));
+        let ending = ending.clone();
         let events = if failed {
-            vec![Event::Failed { ending: ending.clone() }]
+            vec![Aged::new(Event::Failed { ending: ending.clone() }, live.closed_for())]
         } else {
-            vec![Event::End { ending: ending.clone() }, Event::Closed { activity }]
+            vec![
+                Aged::new(Event::End { ending: ending.clone() }, live.asked_for()),
+                Aged::new(Event::Closed { activity }, live.closed_for()),
+            ]
         };
-        let applied = self.store.apply(&live.id, events).await?;
-        // The row's own ending is the truth: an operator's request may have been written first.
-        let stored = applied.session.ending().cloned().unwrap_or_else(|| ending.clone());
-        Ok((applied.at, stored))
+        let applied = self.store.apply_aged(&live.id, events).await?;
+        Ok(done_by(&applied.session, &ending))
     }
 
     /// Watches limits, writes activity, removes what is too old; for as long as the node lives.
     pub(crate) async fn reap(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(Self::TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for tick in 1_u64.. {
+        // Apart from each other: a store that does not answer must not keep limits from being held.
+        tokio::join!(self.watch_limits(), self.keep_house());
+    }
+
+    async fn watch_limits(&self) {
+        let mut ticks = ticks();
+        let mut clock = None;
+        loop {
             ticks.tick().await;
-            let outcome = async {
-                self.watch_limits(tick % Self::FLUSH_TICKS == 0).await?;
-                if tick % Self::PRUNE_TICKS == 0 { self.prune().await } else { Ok(()) }
-            };
-            if let Err(refusal) = outcome.await {
-                tracing::error!(?refusal, "the reaper could not do its round; it goes on with the next");
+            match within(Self::TICK, self.store.now()).await {
+                Ok(now) => clock = Some((now, tokio::time::Instant::now())),
+                Err(refusal) => tracing::error!(?refusal, "the store does not tell the time; going on by our own"),
+            }
+            let Some((read, at)) = clock else { continue };
+            let now = read.plus(at.elapsed());
+            // What has closed is over, and only its row is not written yet.
+            for live in self.registry.all().into_iter().filter(|live| !live.is_closed()) {
+                live.look(now);
+                if let Some(limit) = self.config.duration_max
+                    && live.opened.elapsed() >= limit
+                {
+                    live.end(Ending::new(EndReason::DurationLimit, Actor::System, &in_words(limit)));
+                } else if let Some(limit) = self.config.idle_max
+                    && live.idle_for() >= limit
+                {
+                    live.end(Ending::new(EndReason::IdleLimit, Actor::System, &in_words(limit)));
+                }
             }
         }
     }
 
-    async fn watch_limits(&self, flush: bool) -> Result<(), Refusal> {
-        let sessions = self.registry.all();
-        if sessions.is_empty() {
-            return Ok(());
-        }
-        let now = self.store.now().await?;
-        let mut batch = Vec::new();
-        for live in sessions {
-            let activity = live.look(now);
-            if let Some(limit) = self.config.duration_max
-                && live.opened.elapsed() >= limit
-            {
-                live.end(Ending::new(EndReason::DurationLimit, Actor::System, &in_words(limit)));
-            } else if let Some(limit) = self.config.idle_max
-                && live.idle_for() >= limit
-            {
-                live.end(Ending::new(EndReason::IdleLimit, Actor::System, &in_words(limit)));
-            } else if flush && live.take_unflushed() {
-                batch.push((live.id.clone(), activity));
+    async fn keep_house(&self) {
+        let mut ticks = ticks();
+        for tick in 1_u64.. {
+            ticks.tick().await;
+            let outcome = async {
+                if tick % Self::FLUSH_TICKS == 0 {
+                    self.flush().await?;
+                }
+                if tick % Self::PRUNE_TICKS == 0 { self.prune().await } else { Ok(()) }
+            };
+            if let Err(refusal) = outcome.await {
+                tracing::error!(?refusal, "the housekeeper could not do its round; it goes on with the next");
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.store.flush(batch).await }
+    }
+
+    async fn flush(&self) -> Result<(), Refusal> {
+        let changed: Vec<(Arc<Live>, Activity)> = self
+            .registry
+            .all()
+            .into_iter()
+            .filter(|live| !live.is_closed())
+            .filter_map(|live| live.take_unflushed().map(|activity| (live, activity)))
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let batch = changed.iter().map(|(live, activity)| (live.id.clone(), *activity)).collect();
+        let outcome = self.store.flush(batch).await;
+        if outcome.is_err() {
+            changed.iter().for_each(|(live, _)| live.put_back_unflushed());
+        }
+        outcome
     }
 
     async fn prune(&self) -> Result<(), Refusal> {
@@ -207,6 +263,19 @@ async fn close(legs: &Legs) {
     for leg in both.into_iter().flatten() {
         leg.closed().await;
     }
+}
+
+/// What a closed row says of the end.
+fn done_by(row: &Session, ours: &Ending) -> Done {
+    // The row's own ending is the truth: an operator's request may have been written first.
+    let ending = row.ending().unwrap_or(ours).clone();
+    Done { closed: row.ended().unwrap_or(row.activity.last), ending }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Supervisor::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 fn in_words(limit: Duration) -> String {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use ravelin_engine::control::Termination;
 use ravelin_engine::gate::{Admission, Ask};
 use ravelin_engine::leg::Leg;
+use ravelin_engine::relay::{Flow, ReadSource, WriteSink};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules};
 use ravelin_model::audit::{AuditKind, Deed};
@@ -11,7 +12,7 @@ use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
-use ravelin_model::session::{Activity, Actor, Draft, EndReason, Event, Kind, Session, State};
+use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
 use ravelin_model::{CredentialId, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 const ALICE_KEY: &str = "ssh-ed25519 ALICE";
 const BOB_KEY: &str = "ssh-ed25519 BOB";
@@ -64,8 +66,8 @@ impl World {
     }
 
     async fn with(config: Config) -> Self {
-        let inner = SqliteStore::in_memory().expect("a store in memory");
-        let store = Arc::new(Flaky { inner, broken: AtomicBool::new(false) });
+        let inner = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+        let store = Arc::new(Flaky { inner, broken: AtomicBool::new(false), stuck: watch::Sender::new(false) });
         let engine =
             Engine::start(Arc::clone(&store) as Arc<dyn Store>, small_rules(), MasterKey::new([7; 32]), config)
                 .await
@@ -90,6 +92,15 @@ impl World {
         let client = Arc::clone(leg) as Arc<dyn Leg>;
         let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, client };
         self.engine.gate.admit(who, ask).await
+    }
+
+    /// Takes the store away, or gives it back: it hangs, or it refuses.
+    fn away(&self, hangs: bool, is_away: bool) {
+        if hangs {
+            self.store.stuck.send_replace(is_away);
+        } else {
+            self.store.broken.store(is_away, Ordering::SeqCst);
+        }
     }
 
     async fn row(&self, id: &SessionId) -> Session {
@@ -293,6 +304,113 @@ async fn a_kill_works_while_the_store_is_down_and_the_row_follows() {
 }
 
 #[tokio::test]
+async fn the_end_is_the_moment_of_closing_however_late_the_store_hears_of_it() {
+    let mut impatient = config();
+    impatient.store_wait_max = Duration::from_millis(50);
+    for hangs in [false, true] {
+        let world = World::with(impatient.clone()).await;
+        let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+        let client = FakeLeg::new();
+        let killed = world.open(&bob, &client).await;
+        let unreached = world.try_open(&bob, &FakeLeg::new()).await.expect("admitted");
+        let ids = [killed.session().clone(), unreached.session().clone()];
+        // Bytes that nobody has looked at yet must not move the end to the time of the look.
+        let mut sink = WriteSink::new(tokio::io::sink());
+        killed.relay().pump(Flow::Out, &mut ReadSource::new(&b"bytes"[..]), &mut sink).await;
+        let before = world.store.inner.now().await.expect("its clock");
+        world.away(hangs, true);
+        let unreached = tokio::spawn(unreached.end(EndReason::TargetUnreachable, "timed out"));
+        let outcome = world.engine.control.terminate(&alice, &ids[0], "", Duration::from_millis(100)).await;
+        let Ok(Termination::Pending { because }) = outcome else { panic!("{outcome:?}") };
+        assert!(because.starts_with("both sockets are closed"), "{because}");
+        let closed = world.store.inner.now().await.expect("its clock");
+        // Long enough for the reaper to come by.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        world.away(hangs, false);
+        let outcome = world.engine.control.terminate(&alice, &ids[0], "", WAIT).await.expect("permitted");
+        let row = world.row(&ids[0]).await;
+        let ended = row.ended().expect("it has ended");
+        match outcome {
+            Termination::Confirmed { closed: at, .. } | Termination::AlreadyEnded { ended: at, .. } => {
+                assert_eq!(at, ended);
+            }
+            Termination::Pending { because } => panic!("{because}"),
+        }
+        assert!(before <= ended && ended <= closed, "hangs: {hangs}, {before:?} <= {ended:?} <= {closed:?}");
+        assert_eq!(row.activity.bytes_out, 5);
+        unreached.await.expect("no panic");
+        let row = world.row(&ids[1]).await;
+        assert_eq!(row.state(), State::Failed);
+        let ended = row.ended().expect("it has ended");
+        assert!(before <= ended && ended <= closed, "hangs: {hangs}, {before:?} <= {ended:?} <= {closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_holds_nobody_and_leaves_no_ghost() {
+    let mut impatient = config();
+    impatient.store_wait_max = Duration::from_millis(50);
+    impatient.idle_max = Some(Duration::from_secs(2));
+    let world = World::with(impatient).await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let control = &world.engine.control;
+    let client = FakeLeg::new();
+    let held = world.open(&bob, &client).await;
+    let connecting = world.try_open(&bob, &FakeLeg::new()).await.expect("admitted");
+    let (id, other) = (held.session().clone(), connecting.session().clone());
+    let token = control.issue_credential(&alice, bob.name(), CredentialKind::Token, "", None).await.expect("issued");
+    world.away(true, true);
+
+    let unavailable = |refusal: Option<Refusal>, what: &str| {
+        assert!(matches!(refusal, Some(Refusal::Unavailable { .. })), "{what}: {refusal:?}");
+    };
+    let asking = async {
+        let live = SessionQuery::first(SessionFilter::live(), 10);
+        unavailable(control.list(&alice, live).await.err(), "list");
+        unavailable(control.describe(&alice, &id).await.err(), "describe");
+        unavailable(control.events(&alice, 0, 10).await.err(), "events");
+        unavailable(control.credentials(&alice).await.err(), "credentials");
+        let issued = control.issue_credential(&alice, bob.name(), CredentialKind::Token, "", None).await;
+        unavailable(issued.err(), "issue");
+        unavailable(control.revoke_credential(&alice, &token.credential.id).await.err(), "revoke");
+        unavailable(control.now().await.err(), "now");
+        unavailable(control.ready().await.err(), "ready");
+        unavailable(world.engine.identity.token(&token.secret, contact()).await.err(), "token");
+        unavailable(world.engine.identity.ssh_key("bob", BOB_KEY, contact()).await.err(), "key");
+        unavailable(world.try_open(&bob, &FakeLeg::new()).await.err(), "admit");
+        unavailable(connecting.connected().await.err(), "connected");
+        unavailable(world.engine.reload(small_rules()).await.err(), "reload");
+        let unknown = SessionId::parse("bob-07a16060613c408b5").expect("an id");
+        unavailable(control.terminate(&alice, &unknown, "", WAIT).await.err(), "terminate of an unknown one");
+        // The limits hold without the store.
+        assert_eq!(held.ending().await.reason, EndReason::IdleLimit);
+        connecting.end(EndReason::TargetUnreachable, "").await
+    };
+    // Every answer comes while the store hangs; only the last one waits for it, as it has to.
+    let answered =
+        async { tokio::time::timeout(Duration::from_secs(60), asking).await.expect("nobody waits without end") };
+    let back = async {
+        while !client.is_closed() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.away(true, false);
+    };
+    let (ending, ()) = tokio::join!(answered, back);
+    assert!(matches!(ending.reason, EndReason::TargetUnreachable | EndReason::IdleLimit), "{ending:?}");
+
+    // What was given up took effect late, or not at all; either way nothing stays behind.
+    drop(held);
+    assert!(world.row(&other).await.connected().is_some(), "the word of it was written late");
+    while world.engine.live_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let alive = world.store.inner.sessions(&SessionQuery::first(SessionFilter::live(), 10)).await.expect("readable");
+    assert_eq!(alive.items, [], "a row without a connection is a ghost");
+    let all = world.store.inner.sessions(&SessionQuery::first(SessionFilter::default(), 10)).await.expect("readable");
+    assert_eq!(all.items.len(), 3, "the one whose row came too late is on record as well");
+}
+
+#[tokio::test]
 async fn limits_refuse_the_next_and_end_the_idle() {
     let mut config = config();
     config.sessions_per_principal_max = 2;
@@ -493,69 +611,84 @@ async fn people_follow_their_own_sessions_events_only() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "no gaps");
 }
 
-/// The default store with a switch that breaks it.
+/// The default store with a switch that breaks it, and one that makes every call hang until it is let go.
 struct Flaky {
-    inner: SqliteStore,
+    inner: Arc<SqliteStore>,
     broken: AtomicBool,
+    stuck: watch::Sender<bool>,
 }
 
 impl Flaky {
-    fn up(&self) -> Result<&SqliteStore, Refusal> {
+    async fn up(&self) -> Result<&SqliteStore, Refusal> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Refusal::unavailable("the store", "switched off by the test"));
         }
+        let_go(self.stuck.subscribe()).await;
         Ok(&self.inner)
     }
+}
+
+async fn let_go(mut stuck: watch::Receiver<bool>) {
+    while *stuck.borrow_and_update() && stuck.changed().await.is_ok() {}
 }
 
 #[async_trait]
 impl Store for Flaky {
     async fn start_node(&self, node: &NodeId) -> Result<NodeStart, Refusal> {
-        self.up()?.start_node(node).await
+        self.up().await?.start_node(node).await
     }
     async fn open(&self, draft: Draft) -> Result<Session, Refusal> {
-        self.up()?.open(draft).await
+        self.up().await?.open(draft).await
     }
-    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal> {
-        self.up()?.apply(id, events).await
+    async fn apply_aged(&self, id: &SessionId, events: Vec<Aged>) -> Result<Applied, Refusal> {
+        // As a real store does it: a call that was given up takes effect all the same.
+        let (inner, id, stuck) = (Arc::clone(&self.inner), id.clone(), self.stuck.subscribe());
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Refusal::unavailable("the store", "switched off by the test"));
+        }
+        let applying = tokio::spawn(async move {
+            let_go(stuck).await;
+            inner.apply_aged(&id, events).await
+        });
+        applying.await.expect("no panic")
     }
     async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal> {
-        self.up()?.flush(batch).await
+        self.up().await?.flush(batch).await
     }
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, Refusal> {
-        self.up()?.session(id).await
+        self.up().await?.session(id).await
     }
     async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal> {
-        self.up()?.sessions(query).await
+        self.up().await?.sessions(query).await
     }
     async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
-        self.up()?.prune_sessions(before, limit).await
+        self.up().await?.prune_sessions(before, limit).await
     }
     async fn prune_events(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
-        self.up()?.prune_events(before, limit).await
+        self.up().await?.prune_events(before, limit).await
     }
     async fn record(&self, deed: Deed) -> Result<u64, Refusal> {
-        self.up()?.record(deed).await
+        self.up().await?.record(deed).await
     }
     async fn events(&self, after: u64, limit: u32) -> Result<EventPage, Refusal> {
-        self.up()?.events(after, limit).await
+        self.up().await?.events(after, limit).await
     }
     async fn wait_for_event(&self, after: u64) {
         self.inner.wait_for_event(after).await;
     }
     async fn add_credential(&self, credential: Credential, by: &Actor) -> Result<Credential, Refusal> {
-        self.up()?.add_credential(credential, by).await
+        self.up().await?.add_credential(credential, by).await
     }
     async fn credential(&self, id: &CredentialId) -> Result<Option<Credential>, Refusal> {
-        self.up()?.credential(id).await
+        self.up().await?.credential(id).await
     }
     async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
-        self.up()?.credentials().await
+        self.up().await?.credentials().await
     }
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
-        self.up()?.revoke_credential(id, by).await
+        self.up().await?.revoke_credential(id, by).await
     }
     async fn now(&self) -> Result<Time, Refusal> {
-        self.up()?.now().await
+        self.up().await?.now().await
     }
 }

@@ -119,7 +119,9 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
         facts.insert("end_reason".to_owned(), ending.reason.word().to_owned());
         facts.insert("detail".to_owned(), ending.detail.clone());
     }
-    if session.ended().is_some() {
+    if let Some(ended) = session.ended() {
+        // The event itself bears the time of its writing, which may come later.
+        facts.insert("ended_micros".to_owned(), ended.as_micros().to_string());
         facts.insert("bytes_in".to_owned(), session.activity.bytes_in.to_string());
         facts.insert("bytes_out".to_owned(), session.activity.bytes_out.to_string());
     }

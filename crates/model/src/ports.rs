@@ -8,7 +8,7 @@ use crate::id::{CredentialId, NodeId, SessionId};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
 use crate::refusal::{Detail, Refusal};
-use crate::session::{Activity, Actor, Draft, Effect, Event, Session};
+use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::time::Time;
 use async_trait::async_trait;
 
@@ -28,7 +28,7 @@ pub struct Applied {
     pub session: Session,
     /// What [`Session::apply`] said; audit effects are already written.
     pub effects: Vec<Effect>,
-    /// The store's time of the change.
+    /// The store's time of the write; aged events lie before it.
     pub at: Time,
 }
 
@@ -64,9 +64,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Applies events in order, all or none, judged by [`Session::apply`]; audit effects are written with them.
     ///
+    /// Each event is dated as [`Aged::at`] says; what the call waited within the store counts. The audit record is in the
+    /// order of writing, so its events bear the time of the write.
+    ///
     /// # Errors
     /// [`Refusal::NotFound`] for an unknown id, [`Refusal::Conflict`] from the transition table.
-    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal>;
+    async fn apply_aged(&self, id: &SessionId, events: Vec<Aged>) -> Result<Applied, Refusal>;
+
+    /// [`Store::apply_aged`] for events that happen with the write.
+    ///
+    /// # Errors
+    /// As [`Store::apply_aged`].
+    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal> {
+        self.apply_aged(id, events.into_iter().map(Aged::from).collect()).await
+    }
 
     /// Writes bytes and last activity of live sessions, in one transaction. Ended or unknown ids are passed over;
     /// values never go back.

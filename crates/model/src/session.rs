@@ -21,6 +21,7 @@
 //! | its node died | gone with the node | nobody can | `session_ended`, at the last known activity | – |
 //!
 //! The store applies the same function inside its transaction, so a row obeys the same table.
+//! A session is ended at the moment when both sockets were closed, however long the store could not be told: see [`Aged`].
 //! The one exception to "a live session ends by being asked first" is a node's death: nobody is left to ask.
 
 use crate::audit::AuditKind;
@@ -33,6 +34,7 @@ use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -402,6 +404,39 @@ pub enum Event {
     NodeLost,
 }
 
+/// An event and how long ago it happened, for whoever could not tell the store at once.
+///
+/// An age, and not a time, because the store's clock is the only clock: the event is dated by what that clock shows when
+/// it is written, less the age. So a clock that was set meanwhile moves the event along with everything else that is
+/// written now, and [`Session::apply`] keeps it behind the session's earlier moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aged {
+    /// What happened.
+    pub event: Event,
+    /// How long before the store is called, by a clock that nobody can set. Zero means: it happens with the write.
+    pub age: Duration,
+}
+
+impl Aged {
+    /// The event, `age` ago.
+    #[must_use]
+    pub fn new(event: Event, age: Duration) -> Self {
+        Self { event, age }
+    }
+
+    /// When it happened, for a store whose clock shows `now` and which let the call wait for `waited`.
+    #[must_use]
+    pub fn at(&self, now: Time, waited: Duration) -> Time {
+        if self.age.is_zero() { now } else { now.minus(self.age.saturating_add(waited)) }
+    }
+}
+
+impl From<Event> for Aged {
+    fn from(event: Event) -> Self {
+        Self { event, age: Duration::ZERO }
+    }
+}
+
 /// Who has to be told of a change, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -480,7 +515,8 @@ impl Session {
     /// Events that change nothing (the same end asked for twice, a kind that is already known) return the session as it
     /// was and no effect, so that every caller may retry.
     ///
-    /// `now` may lie before the session's own times when a clock was set back; the session's times never run backwards.
+    /// `now` is when it happened. It may lie before the session's own times, when a clock was set back or an age was too
+    /// great; the session's times never run backwards.
     ///
     /// # Errors
     /// [`Refusal::Conflict`] when the table has no such move; the session is unchanged.

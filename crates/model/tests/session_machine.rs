@@ -6,11 +6,12 @@
 use proptest::prelude::*;
 use ravelin_model::audit::AuditKind;
 use ravelin_model::principal::AuthMethod;
-use ravelin_model::session::{Activity, Actor, Draft, Effect, EndReason, Ending, Event, Kind, Phase, State};
+use ravelin_model::session::{Activity, Actor, Aged, Draft, Effect, EndReason, Ending, Event, Kind, Phase, State};
 use ravelin_model::target::{Protocol, TargetSnapshot};
 use ravelin_model::text::is_printable;
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, Session, SessionId, TargetId, TargetName, Time};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Where the reference is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,6 +355,35 @@ proptest! {
         prop_assert_eq!(ended.ended(), Some(last_sign));
         let reason = if asked { EndReason::IdleLimit } else { EndReason::NodeLost };
         prop_assert_eq!(ended.ending().map(|ending| ending.reason), Some(reason));
+    }
+
+    #[test]
+    fn what_is_told_late_ends_when_it_happened_and_never_out_of_order(
+        created in times(),
+        connected in times(),
+        // By the store's clock, which may have been set forth or back since the session connected.
+        now in times(),
+        (asked_age, closed_age, waited) in (0..40_u64, 0..40_u64, 0..10_u64),
+        activity in activities(),
+    ) {
+        let micros = Duration::from_micros;
+        let (session, _) = Session::open(draft(Kind::Shell), created);
+        let session = session.apply(&Event::Connected, connected).expect("it is connecting").0;
+        let ending = Ending::new(EndReason::IdleLimit, Actor::System, "");
+        let asked = Aged::new(Event::End { ending }, micros(asked_age));
+        let closed = Aged::new(Event::Closed { activity }, micros(closed_age));
+        let waited = micros(waited);
+        let (ending, _) = session.apply(&asked.event, asked.at(now, waited)).expect("it is live");
+        let (ended, _) = ending.apply(&closed.event, closed.at(now, waited)).expect("it is ending");
+        check_invariants(&ended)?;
+        let at = ended.ended().expect("it has ended");
+        // The reference: the store's time less all that passed, behind every earlier move and the last byte.
+        let back = |age: u64| if age == 0 { 0 } else { age + u64::try_from(waited.as_micros()).expect("small") };
+        let since = |age: u64| now.as_micros().saturating_sub(i64::try_from(back(age)).expect("small"));
+        let moves = [created.as_micros(), connected.as_micros(), since(asked_age), since(closed_age)];
+        let signs = [activity.last.as_micros(), created.as_micros()];
+        let expected = moves.into_iter().chain(signs).max().expect("a list with members");
+        prop_assert_eq!(at.as_micros(), expected);
     }
 
     #[test]

@@ -25,13 +25,14 @@ use ravelin_model::audit::{AuditEvent, Deed};
 use ravelin_model::credential::Credential;
 use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
-use ravelin_model::session::{Activity, Actor, Draft, Event};
+use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
 use readers::Readers;
 use refusal::from_sqlite;
 use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 use writer::Writer;
 
@@ -101,7 +102,7 @@ impl SqliteStore {
             .map_err(|source| StoreOpenError::NoThread { source })?;
         Ok(Self {
             writer,
-            readers: Readers::new(reading),
+            readers: Readers::new(reading, readers::READ_MAX),
             clock,
             newest_event,
             node_lock: Arc::new(file::NodeLock::beside(&config.path)),
@@ -129,9 +130,9 @@ impl Store for SqliteStore {
         self.writer.write(move |write| write::open(write, draft)).await
     }
 
-    async fn apply(&self, id: &SessionId, events: Vec<Event>) -> Result<Applied, Refusal> {
-        let id = id.clone();
-        self.writer.write(move |write| write::apply(write, &id, &events)).await
+    async fn apply_aged(&self, id: &SessionId, events: Vec<Aged>) -> Result<Applied, Refusal> {
+        let (id, called) = (id.clone(), Instant::now());
+        self.writer.write(move |write| write::apply(write, &id, &events, called.elapsed())).await
     }
 
     async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal> {
@@ -223,4 +224,42 @@ fn all_credentials(connection: &Connection) -> Result<Vec<Credential>, Refusal> 
         credentials.push(row::credential(row)?);
     }
     Ok(credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ravelin_model::session::{EndReason, Ending, Event};
+    use ravelin_model::testkit::store::draft;
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_a_call_waits_in_the_queue_does_not_move_an_end() {
+        let store = SqliteStore::in_memory().expect("a temporary store opens");
+        let node = NodeId::new(1);
+        let start = store.start_node(&node).await.expect("a node starts");
+        let opened = store.open(draft("alice", 1, &node, start.epoch)).await.expect("a session opens");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (go, wait) = sync_channel::<()>(1);
+        let holding = store.writer.write(move |_| {
+            let _let_go = wait.recv();
+            Ok(())
+        });
+        let ending = Ending::new(EndReason::IdleLimit, Actor::System, "");
+        let activity = Activity { last: opened.created, bytes_in: 0, bytes_out: 0 };
+        let age = Duration::from_millis(10);
+        let told = [Event::End { ending }, Event::Closed { activity }].map(|event| Aged::new(event, age)).to_vec();
+        let telling = store.apply_aged(opened.id(), told);
+        let asked = store.clock.now();
+        let letting_go = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            go.send(()).expect("the command waits");
+        };
+        let (held, applied, ()) = tokio::join!(holding, telling, letting_go);
+        held.expect("held");
+        let applied = applied.expect("the table has these moves");
+        let ended = applied.session.ended().expect("it has ended");
+        assert!(ended < asked && asked < applied.at, "{ended:?} < {asked:?} < {:?}", applied.at);
+    }
 }

@@ -9,7 +9,7 @@ use crate::credential::{Credential, CredentialKind};
 use crate::ports::Store;
 use crate::principal::AuthMethod;
 use crate::query::{Cursor, Order, SessionFilter, SessionQuery};
-use crate::session::{Activity, Actor, Draft, EndReason, Ending, Event, Kind, Phase, Session, State};
+use crate::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Kind, Phase, Session, State};
 use crate::target::{Protocol, TargetSnapshot};
 use crate::{CredentialId, GroupName, Login, NodeId, PrincipalName, Refusal, SessionId, TargetId, TargetName, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,7 @@ macro_rules! for_each_store_case {
             moves_obey_the_table
             events_of_one_call_are_applied_all_or_none
             asking_again_changes_nothing
+            what_is_told_late_is_dated_by_its_age
             unknown_sessions_are_not_found
             times_grow
             a_flush_never_goes_back
@@ -356,6 +357,42 @@ pub async fn asking_again_changes_nothing(store: &dyn Store) {
     let nothing = store.apply(opened.id(), Vec::new()).await.expect("no event is no fault");
     assert_eq!(nothing.session, ending);
     assert_eq!(all_events(store).await, before);
+}
+
+/// A session is ended when its sockets were closed, not when the store could be told; its moves stay in order whatever
+/// the ages are, and the record stays in the order of writing.
+pub async fn what_is_told_late_is_dated_by_its_age(store: &dyn Store) {
+    let start = store.start_node(&node(1)).await.expect("a node starts");
+    let age = Duration::from_millis;
+    for (random, asked_age, closed_age) in [(1, age(40), age(30)), (2, age(30), age(40)), (3, Duration::MAX, age(5))] {
+        let opened = open(store, draft("alice", random, &node(1), start.epoch)).await;
+        let connected = apply(store, &opened, vec![Event::Connected]).await;
+        let reached = connected.connected().expect("it is connected");
+        while store.now().await.expect("the store tells the time") < reached.plus(age(50)) {}
+        let told = vec![Aged::new(end(EndReason::IdleLimit), asked_age), Aged::new(closed(reached), closed_age)];
+        let applied = store.apply_aged(opened.id(), told).await.expect("the table has these moves");
+        let ended = applied.session.ended().expect("it has ended");
+        assert_eq!(stored(store, opened.id()).await, applied.session);
+        // The store itself may have let the call wait, so an end may lie before this, and never behind it.
+        let latest = applied.at.minus(asked_age.min(closed_age));
+        assert!(reached <= ended && ended <= latest, "{reached:?} {ended:?} {latest:?}");
+        let events = all_events(store).await;
+        assert!(events.is_sorted_by_key(|event| event.at), "the record is in the order of writing");
+        let last = events.last().expect("an end is an event");
+        assert_eq!((last.deed.kind, last.at), (AuditKind::SessionEnded, applied.at));
+        assert_eq!(last.deed.facts.get("ended_micros"), Some(&ended.as_micros().to_string()));
+        let within = SessionFilter {
+            ended_from: Some(ended),
+            ended_before: Some(ended.plus(Duration::from_micros(1))),
+            ..SessionFilter::default()
+        };
+        let found = walk(store, &within, Order::NewestFirst, 10).await;
+        assert_eq!(found, std::slice::from_ref(&applied.session), "the end is found where it was");
+    }
+    let opened = open(store, draft("alice", 9, &node(1), start.epoch)).await;
+    let failed = Event::Failed { ending: ending(EndReason::TargetUnreachable, "timed out") };
+    let applied = store.apply_aged(opened.id(), vec![Aged::new(failed, age(60_000))]).await.expect("it may fail");
+    assert_eq!(applied.session.ended(), Some(opened.created), "nothing ends before it was created");
 }
 
 /// An id that was never opened.

@@ -11,10 +11,11 @@ use super::writer::Write;
 use ravelin_model::audit::{self, AuditKind, Deed};
 use ravelin_model::credential::Credential;
 use ravelin_model::ports::{Applied, NodeStart};
-use ravelin_model::session::{Activity, Actor, Draft, Effect, Event};
+use ravelin_model::session::{Activity, Actor, Aged, Draft, Effect, Event};
 use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(super) fn start_node(write: &Write<'_>, node: &NodeId) -> Result<NodeStart, Refusal> {
     let now = write.clock.now();
@@ -35,7 +36,7 @@ pub(super) fn start_node(write: &Write<'_>, node: &NodeId) -> Result<NodeStart, 
             break;
         }
         for session in left_over {
-            let applied = apply_to(write, session, &[Event::NodeLost], now)?;
+            let applied = apply_to(write, session, &[Event::NodeLost.into()], now, Duration::ZERO)?;
             ended.push(applied.session.draft.id);
         }
     }
@@ -114,16 +115,22 @@ pub(super) fn insert_names_and_pairs(connection: &Connection, session: &Session)
     Ok(())
 }
 
-pub(super) fn apply(write: &Write<'_>, id: &SessionId, events: &[Event]) -> Result<Applied, Refusal> {
+pub(super) fn apply(write: &Write<'_>, id: &SessionId, events: &[Aged], waited: Duration) -> Result<Applied, Refusal> {
     let session = stored(write.tx, id)?.ok_or_else(|| Refusal::not_found("session", id))?;
-    apply_to(write, session, events, write.clock.now())
+    apply_to(write, session, events, write.clock.now(), waited)
 }
 
-fn apply_to(write: &Write<'_>, before: Session, events: &[Event], now: Time) -> Result<Applied, Refusal> {
+fn apply_to(
+    write: &Write<'_>,
+    before: Session,
+    events: &[Aged],
+    now: Time,
+    waited: Duration,
+) -> Result<Applied, Refusal> {
     let mut session = before.clone();
     let mut all_effects = Vec::new();
-    for event in events {
-        let (next, effects) = session.apply(event, now)?;
+    for aged in events {
+        let (next, effects) = session.apply(&aged.event, aged.at(now, waited))?;
         write_audit(write, &next, &effects, now)?;
         session = next;
         all_effects.extend(effects);

@@ -3,6 +3,8 @@
 //! Source: service model `ssm`, API version 2014-11-06, as botocore 1.43.62 and 1.44.5 carry it, read 2026-11.
 //! Every request member is optional here; what must be there is asked in `api`.
 
+pub mod data_channel;
+
 use serde::{Serialize, Serializer};
 
 /// Input of `DescribeSessions`.

@@ -4,13 +4,15 @@
 
 mod support;
 
+use ravelin_model::Target;
 use ravelin_model::session::{EndReason, Kind, State};
+use ravelin_model::target::LoginProof;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use support::{Bastion, Detour, LIMIT, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// The client's configuration, or nothing when there is no client.
 async fn configure(bastion: &Bastion) -> Option<String> {
@@ -201,12 +203,10 @@ async fn reads_why_it_is_killed(bastion: &Bastion, config: &str, arguments: &[&s
     assert_eq!(session.ending().expect("an ending").reason, EndReason::DisconnectedByOperator);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_is_lent_when_it_may_be() {
-    let bastion = Bastion::start().await;
-    let Some(config) = configure(&bastion).await else { return };
+/// An agent that holds the person's key, and its socket.
+async fn agent(bastion: &Bastion) -> (Child, String) {
     let socket = bastion.directory.path().join("agent").display().to_string();
-    let mut agent = Command::new("ssh-agent")
+    let agent = Command::new("ssh-agent")
         .args(["-D", "-a", &socket])
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -221,6 +221,44 @@ async fn an_agent_is_lent_when_it_may_be() {
     let key = bastion.key_file();
     let added = Command::new("ssh-add").arg(&key).env("SSH_AUTH_SOCK", &socket).stderr(Stdio::null()).status().await;
     assert!(added.expect("ssh-add").success());
+    (agent, socket)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forward_before_the_agent_is_refused_and_costs_nothing() {
+    let by_agent = |target: &mut Target| target.logins[0].proof = LoginProof::ForwardedAgent;
+    let bastion = Bastion::start_with(Setup { target: by_agent, ..Setup::default() }).await;
+    let Some(config) = configure(&bastion).await else { return };
+    let (mut agent, socket) = agent(&bastion).await;
+    let ssh = |arguments: &[&str]| {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", &config, "-A"]).args(arguments).env("SSH_AUTH_SOCK", &socket);
+        ssh
+    };
+    // OpenSSH asks for the forward before it opens the channel that lends the agent.
+    let mut remote = ssh(&["-R", "7:127.0.0.1:1", "alice:web-1@bastion", "echo up; exit 5"]);
+    let output = finish(&mut remote, b"").await;
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(5), "up\n"), "{}", text(&output.stderr));
+    let why = "port 7 is not forwarded from the target: the login on this target needs your own agent";
+    assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::ClientClosed);
+
+    // Without a program the agent never comes.
+    let mut local = ssh(&["-W", "127.0.0.1:1", "alice:web-1@bastion"]);
+    let output = finish(&mut local, b"").await;
+    assert!(text(&output.stderr).contains("the login on this target needs your own agent"), "{}", text(&output.stderr));
+    bastion.until_live(0).await;
+    let session = bastion.until(|s| s.state().is_final()).await;
+    assert_eq!(session.ending().expect("an ending").reason, EndReason::ClientClosed);
+    agent.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_lent_when_it_may_be() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let (mut agent, socket) = agent(&bastion).await;
     let mut lending = Command::new("ssh");
     lending.args(["-F", &config, "-A", "alice:web-1@bastion", "ssh-add -l"]).env("SSH_AUTH_SOCK", &socket);
     let output = finish(&mut lending, b"").await;

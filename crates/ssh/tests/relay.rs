@@ -280,7 +280,16 @@ async fn a_jump_is_end_to_end_and_listed_as_a_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_menu_leads_to_a_target() {
+async fn the_menu_leads_to_a_target_and_what_was_typed_ahead_too() {
+    // A terminal may deliver it in one piece or in several.
+    for pieces in
+        [&["1\r", "stty size; exit 4\r"][..], &["1\rstty size; ", "exit 4\r"], &["no\r1\r\nstty size; exit 4\r"]]
+    {
+        the_menu_leads_to_a_target(pieces).await;
+    }
+}
+
+async fn the_menu_leads_to_a_target(pieces: &[&'static str]) {
     let bastion = Bastion::start().await;
     let client = bastion.client("alice").await;
     let channel = client.handle().channel_open_session().await.expect("a channel");
@@ -299,8 +308,9 @@ async fn the_menu_leads_to_a_target() {
                 assert!(seen.contains("web-1") && seen.contains("env=test") && !seen.contains("hidden"), "{seen}");
                 step = 1;
                 write.window_change(101, 31, 0, 0).await.expect("sent");
-                write.data_bytes(&b"1\r"[..]).await.expect("sent");
-                write.data_bytes(&b"stty size; exit 4\r"[..]).await.expect("sent");
+                for piece in pieces {
+                    write.data_bytes(piece.as_bytes()).await.expect("sent");
+                }
             }
         }
     };

@@ -31,7 +31,7 @@ pub(super) async fn direct(
 ) {
     let reached = async {
         line.permit(Action::ForwardLocal).await?;
-        line.target().await
+        line.target_of_forward().await
     };
     let up = match reached.await {
         Ok(up) => up,

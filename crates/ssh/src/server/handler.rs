@@ -5,7 +5,7 @@ use super::connection::{ClientEnd, Connection};
 use super::door::Ticket;
 use super::forward::{self, Destination};
 use super::program::ProgramChannel;
-use super::session::{self, Line};
+use super::session::{self, Line, Missing};
 use super::{Shared, tunnel};
 use crate::backlog::{Backlog, MESSAGE_BYTES};
 use crate::keys;
@@ -277,20 +277,31 @@ impl Handler for ClientHandler {
         let Some((connection, Some(line))) = self.inside() else { return Ok(false) };
         let forwards_max = connection.shared.config.forwards_per_connection_max;
         let listening = async {
-            line.permit(Action::ForwardRemote).await.ok()?;
-            let up = line.target().await.ok()?;
-            up.link.listen(address, *port, forwards_max).await.ok()
+            line.permit(Action::ForwardRemote).await?;
+            let up = line.target_of_forward().await?;
+            let given = up.link.listen(address, *port, forwards_max).await;
+            given.map_err(|error| match error {
+                russh::Error::RequestDenied => Missing::Refused("the target does not listen there".to_owned()),
+                _ => Missing::Over,
+            })
         };
         let given = tokio::select! {
-            given = tokio::time::timeout(LISTEN_MAX, listening) => given.ok().flatten(),
-            () = line.ended() => None,
+            given = tokio::time::timeout(LISTEN_MAX, listening) => given.unwrap_or_else(|_| {
+                Err(Missing::Refused(format!("no answer from the target within {} s", LISTEN_MAX.as_secs())))
+            }),
+            () = line.ended() => Err(Missing::Over),
         };
         match given {
-            Some(given) => {
+            Ok(given) => {
                 *port = given;
                 Ok(true)
             }
-            None => Ok(false),
+            Err(Missing::Refused(text)) => {
+                // The protocol has no words for a refusal of this.
+                line.note(format!("port {port} is not forwarded from the target: {text}"));
+                Ok(false)
+            }
+            Err(Missing::Over) => Ok(false),
         }
     }
 
@@ -302,7 +313,7 @@ impl Handler for ClientHandler {
     ) -> Result<bool, Self::Error> {
         let Some((_, Some(line))) = self.inside() else { return Ok(false) };
         let stopping = async {
-            let up = line.target().await.ok()?;
+            let up = line.target_of_forward().await.ok()?;
             up.link.stop_listening(address, port).await.ok()
         };
         Ok(tokio::select! {

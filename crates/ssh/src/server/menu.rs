@@ -4,7 +4,8 @@ use super::connection::{CLOSING, ChannelLeg, EXIT_NOT_RUN};
 use super::program::{Program, ProgramChannel};
 use super::session;
 use crate::user::Wish;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use ravelin_engine::relay::Unit;
 use ravelin_model::{Login, Target};
 use russh::ChannelMsg;
 use std::fmt::Write;
@@ -83,30 +84,33 @@ async fn show(channel: &ProgramChannel, text: String) -> bool {
     channel.write.data_bytes(Bytes::from(text)).await.is_ok()
 }
 
-/// Shows the list and reads answers until one names a target. `None` when the person leaves.
+/// Shows the list and reads answers until one names a target; what was typed after that one stays with the channel, for
+/// the program. `None` when the person leaves.
 async fn choose(channel: &mut ProgramChannel, targets: &[Arc<Target>]) -> Option<Wish> {
     let name = channel.connection.caller.name().clone();
     if !show(channel, format!("Hello {name}. Where to?\r\n\r\n{}", list(targets))).await {
         return None;
     }
     let mut input = Input::default();
+    let mut ahead = Bytes::new();
     loop {
         if !show(channel, "\r\nNumber or name, LOGIN@NAME for another login, q to leave: ".to_owned()).await {
             return None;
         }
         let answer = loop {
-            match channel.source.message().await? {
-                ChannelMsg::Data { data } => {
-                    let (echo, step) = input.take(&data);
-                    if !show(channel, echo).await {
-                        return None;
-                    }
-                    match step {
-                        Step::More => {}
-                        Step::Leave => return None,
-                        Step::Answer(answer) => break answer,
-                    }
+            if !ahead.is_empty() {
+                let (echo, step) = input.take(&mut ahead);
+                if !show(channel, echo).await {
+                    return None;
                 }
+                match step {
+                    Step::More => {}
+                    Step::Leave => return None,
+                    Step::Answer(answer) => break answer,
+                }
+            }
+            match channel.source.message().await? {
+                ChannelMsg::Data { data } => ahead = data,
                 ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
                     channel.resize(col_width, row_height, pix_width, pix_height);
                 }
@@ -116,7 +120,12 @@ async fn choose(channel: &mut ProgramChannel, targets: &[Arc<Target>]) -> Option
         };
         match read_answer(&answer, targets) {
             Answer::Leave => return None,
-            Answer::Target(wish) => return Some(wish),
+            Answer::Target(wish) => {
+                if !ahead.is_empty() {
+                    channel.source.hold(Unit::Data(ahead));
+                }
+                return Some(wish);
+            }
             Answer::Nothing => {}
             Answer::Unknown => {
                 if !show(channel, format!("{}\r\n", session::not_found(&answer))).await {
@@ -158,15 +167,20 @@ enum Step {
 }
 
 impl Input {
-    /// Takes what was typed; returns what the terminal shows for it. What comes after a line's end is dropped, as it was
-    /// typed before the question that it would answer.
-    fn take(&mut self, bytes: &[u8]) -> (String, Step) {
+    /// Takes what was typed, up to the end of a line; returns what the terminal shows for it. A terminal delivers in one
+    /// piece whatever was typed fast, so the rest is the next answer's, or the program's.
+    fn take(&mut self, bytes: &mut Bytes) -> (String, Step) {
         let mut echo = String::new();
-        for byte in bytes {
+        while !bytes.is_empty() {
+            let byte = bytes.get_u8();
             match byte {
-                _ if self.in_escape => self.in_escape = !byte.is_ascii_alphabetic() && *byte != b'~',
+                _ if self.in_escape => self.in_escape = !byte.is_ascii_alphabetic() && byte != b'~',
                 0x1b => self.in_escape = true,
                 b'\r' | b'\n' => {
+                    // Both together are one end of a line.
+                    if byte == b'\r' && bytes.first() == Some(&b'\n') {
+                        bytes.advance(1);
+                    }
                     echo.push_str("\r\n");
                     let line = std::mem::take(&mut self.line);
                     return (echo, Step::Answer(String::from_utf8_lossy(&line).trim().to_owned()));
@@ -183,9 +197,9 @@ impl Input {
                     echo.push_str(&"\u{8} \u{8}".repeat(self.line.len()));
                     self.line.clear();
                 }
-                printable if (b' '..=b'~').contains(printable) && self.line.len() < ANSWER_BYTES_MAX => {
-                    self.line.push(*printable);
-                    echo.push(char::from(*printable));
+                printable if (b' '..=b'~').contains(&printable) && self.line.len() < ANSWER_BYTES_MAX => {
+                    self.line.push(printable);
+                    echo.push(char::from(printable));
                 }
                 _ => {}
             }
@@ -255,20 +269,34 @@ mod tests {
     #[test]
     fn typing() {
         let mut input = Input::default();
-        assert_eq!(input.take(b"wex"), ("wex".to_owned(), Step::More));
-        assert_eq!(input.take(b"\x7f"), ("\u{8} \u{8}".to_owned(), Step::More));
-        assert_eq!(input.take(b"\x1b[Ab\r"), ("b\r\n".to_owned(), Step::Answer("web".to_owned())));
-        assert_eq!(input.take(b"\x03").1, Step::Leave);
-        assert_eq!(input.take(b"abc\x15\r").1, Step::Answer(String::new()));
+        let mut take = |typed: &'static [u8]| {
+            let mut typed = Bytes::from_static(typed);
+            let (echo, step) = input.take(&mut typed);
+            (echo, step, typed)
+        };
+        let nothing = Bytes::new();
+        let answer = |text: &str| Step::Answer(text.to_owned());
+        assert_eq!(take(b"wex"), ("wex".to_owned(), Step::More, nothing.clone()));
+        assert_eq!(take(b"\x7f"), ("\u{8} \u{8}".to_owned(), Step::More, nothing.clone()));
+        assert_eq!(take(b"\x1b[Ab\r"), ("b\r\n".to_owned(), answer("web"), nothing.clone()));
+        assert_eq!(take(b"\x03").1, Step::Leave);
+        assert_eq!(take(b"abc\x15\r").1, answer(""));
+        assert_eq!(take(b"1\rls\r"), ("1\r\n".to_owned(), answer("1"), Bytes::from_static(b"ls\r")));
+        assert_eq!(take(b"1\r\nls\r"), ("1\r\n".to_owned(), answer("1"), Bytes::from_static(b"ls\r")));
+        assert_eq!(take(b"1\n\nls"), ("1\r\n".to_owned(), answer("1"), Bytes::from_static(b"\nls")));
     }
 
     proptest! {
         #[test]
         fn typing_never_panics_and_stays_short(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let mut input = Input::default();
-            let (echo, _) = input.take(&bytes);
+            let mut bytes = Bytes::from(bytes);
+            let before = bytes.len();
+            let (echo, step) = input.take(&mut bytes);
             prop_assert!(input.line.len() <= ANSWER_BYTES_MAX);
             prop_assert!(!echo.contains('\x1b'));
+            prop_assert!(before == 0 || bytes.len() < before);
+            prop_assert!(step != Step::More || bytes.is_empty());
         }
     }
 }

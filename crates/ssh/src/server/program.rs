@@ -135,7 +135,14 @@ impl ProgramChannel {
             return;
         };
         match self.reach(action, line).await {
-            Ok(up) => Box::pin(self.run_on(program, line, &up)).await,
+            Ok(up) => {
+                for note in line.take_notes() {
+                    let terminal = self.setting.terminal.is_some();
+                    // A client that is gone is noticed by the pumps.
+                    let _gone = self.write.extended_data_bytes(1, say(&note, terminal)).await;
+                }
+                Box::pin(self.run_on(program, line, &up)).await;
+            }
             Err(Missing::Refused(text)) => self.decline(&text).await,
             Err(Missing::Over) => self.wait_for_farewell().await,
         }

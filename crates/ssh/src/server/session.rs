@@ -17,8 +17,8 @@ use ravelin_model::policy::Action;
 use ravelin_model::session::{EndReason, Kind};
 use ravelin_model::target::{LoginProof, LoginWay, Protocol};
 use ravelin_model::{Refusal, Target};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,13 @@ const AGENT_MAX: Duration = Duration::from_secs(10);
 /// How long a connection to nowhere may stay without opening a channel to read the reason on.
 const SILENT_MAX: Duration = Duration::from_secs(2);
 
+/// Refused forwards of one session whose reasons are kept for its first program.
+const NOTES_MAX: usize = 8;
+
+/// Why a forward is refused to whoever has not lent the agent that the target is logged in to with.
+const NEEDS_AGENT: &str = "the login on this target needs your own agent, which comes with a shell or a command: open one \
+                           with ssh -A, and ask for the forward then";
+
 /// A channel's hold on its session.
 #[derive(Clone)]
 pub(super) struct Line {
@@ -47,6 +54,8 @@ pub(super) struct Line {
     ended: CancellationToken,
     pumps: TaskTracker,
     exit: LastExit,
+    // What the first program shows before it runs; `None` once it has.
+    notes: Arc<Mutex<Option<Vec<String>>>>,
 }
 
 /// A target that is there.
@@ -87,6 +96,8 @@ pub(super) enum Missing {
 enum Request {
     Permit { action: Action, answer: oneshot::Sender<Result<(), Refusal>> },
     Target,
+    // The same for whoever brings no agent. Answered with whether the target is there or being reached.
+    TargetWithoutAgent { answer: oneshot::Sender<bool> },
 }
 
 /// The task's end of a [`Line`].
@@ -104,7 +115,14 @@ pub(super) fn line(owns_connection: bool) -> (Line, LineEnd) {
     let (requests, requests_receiver) = mpsc::channel(REQUESTS_MAX);
     let (reach, reach_receiver) = watch::channel(Reach::Waiting);
     let (ended, pumps, exit) = (CancellationToken::new(), TaskTracker::new(), LastExit::default());
-    let line = Line { requests, reach: reach_receiver, ended: ended.clone(), pumps: pumps.clone(), exit: exit.clone() };
+    let line = Line {
+        requests,
+        reach: reach_receiver,
+        ended: ended.clone(),
+        pumps: pumps.clone(),
+        exit: exit.clone(),
+        notes: Arc::new(Mutex::new(Some(Vec::new()))),
+    };
     (line, LineEnd { requests: requests_receiver, reach, ended, pumps, exit, owns_connection })
 }
 
@@ -126,6 +144,22 @@ impl Line {
     pub(super) async fn target(&self) -> Result<Arc<Up>, Missing> {
         // Fails only when the session is over, and then the wait below says so.
         let _over = self.requests.send(Request::Target).await;
+        self.reached().await
+    }
+
+    /// Waits for the target on behalf of a forward, which may come before the channel that lends an agent. Where the
+    /// login needs one, that must not fail the session: the forward is refused.
+    pub(super) async fn target_of_forward(&self) -> Result<Arc<Up>, Missing> {
+        let (answer, answered) = oneshot::channel();
+        let _over = self.requests.send(Request::TargetWithoutAgent { answer }).await;
+        match answered.await {
+            Ok(false) => Err(Missing::Refused(NEEDS_AGENT.to_owned())),
+            // No answer comes when the session is over, and then the wait says so.
+            Ok(true) | Err(_) => self.reached().await,
+        }
+    }
+
+    async fn reached(&self) -> Result<Arc<Up>, Missing> {
         let mut reach = self.reach.clone();
         loop {
             match &*reach.borrow_and_update() {
@@ -145,6 +179,20 @@ impl Line {
             Reach::Refused(text) => Missing::Refused(text.to_string()),
             Reach::Waiting | Reach::Up(_) | Reach::Over => Missing::Over,
         }
+    }
+
+    /// Keeps what could not be told where it happened for the first program's channel.
+    pub(super) fn note(&self, text: String) {
+        if let Some(notes) = &mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+            && notes.len() < NOTES_MAX
+        {
+            notes.push(text);
+        }
+    }
+
+    /// What was kept, for the first who asks.
+    pub(super) fn take_notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     /// Resolves when the session was asked to end.
@@ -309,6 +357,10 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
                     let _left = answer.send(permitted);
                 }
                 Some(Request::Target) => wanted = true,
+                Some(Request::TargetWithoutAgent { answer }) => {
+                    wanted |= connection.entry.offers_agent();
+                    let _left = answer.send(wanted);
+                }
                 None => return left(connection, end, up.as_deref()).await,
             },
         }

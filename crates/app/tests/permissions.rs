@@ -228,6 +228,7 @@ async fn azure(bastion: &Bastion) {
     assert_eq!(status, 200, "{text}");
     let token: Value = serde_json::from_str(&text).expect("JSON");
     let bearer = format!("Bearer {}", token["access_token"].as_str().expect("a token"));
+    azure_data(bastion, token["access_token"].as_str().expect("a token")).await;
     for (operation, action) in ravelin_azure::OPERATIONS {
         let (method, path, body) = azure_request(operation);
         let json = ("content-type", "application/json");
@@ -244,6 +245,44 @@ async fn azure(bastion: &Bastion) {
             // A list of what one may see; one may see nothing.
             "Subscriptions_List" => assert_eq!((status, text.as_str()), (200, r#"{"value":[]}"#), "{operation}"),
             _ => assert_eq!(status, 403, "{operation} ({action}) without rights: {text}"),
+        }
+    }
+}
+
+/// The tunnels' data plane: proofs are in forms and in paths there.
+async fn azure_data(bastion: &Bastion, bearer: &str) {
+    let vm = "/subscriptions/00000000-0000-4000-8000-000000000002/resourceGroups/ravelin/providers\
+              /Microsoft.Compute/virtualMachines/web-1";
+    let form = |token: &str| format!("resourceId={vm}&protocol=tcptunnel&workloadHostPort=22&aztoken={token}");
+    let json = |token: &str| format!(r#"{{"resourceId":"{vm}","vmPort":22,"azToken":"{token}"}}"#);
+    let socket = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (operation, action) in ravelin_azure::DATA_OPERATIONS {
+        let (method, path) = operation.split_once(' ').expect("a method and a path");
+        match *operation {
+            "POST /api/tokens" | "POST /api/connection" => {
+                let body = |token: &str| if path.ends_with("tokens") { form(token) } else { json(token) };
+                let (status, text) = bastion.ask(method, path, Some(&body("")), &[]).await;
+                assert!(matches!(status, 400 | 401), "{operation} ({action}) without a proof: {status} {text}");
+                let (status, text) = bastion.ask(method, path, Some(&body("e30.e30.e30")), &[]).await;
+                assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+                let (status, text) = bastion.ask(method, path, Some(&body(bearer)), &[]).await;
+                assert_eq!(status, 404, "{operation} ({action}) without rights: {text}");
+            }
+            "DELETE /api/tokens/{authToken}" => {
+                let (status, text) = bastion.ask(method, "/api/tokens/guessed", None, &[]).await;
+                assert_eq!(status, 404, "{operation} ({action}) with a wrong proof: {text}");
+            }
+            sockets if sockets.starts_with("GET ") => {
+                let at = path.rfind('/').expect("a path");
+                let (status, text) = bastion.ask(method, &format!("{}/guessed", &path[..at]), None, &socket).await;
+                assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+            }
+            other => panic!("{other}: say here how it is called"),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! - Azure Resource Manager under `/subscriptions`, as far as `Microsoft.Network/bastionHosts` and a client's way to it
 //!   need: `getActiveSessions`, `disconnectActiveSessions`, and the reads around them;
 //! - the OAuth 2.0 token endpoint with its discovery documents, so that the clients' own credentials work;
-//! - the metadata document with which a command line registers a cloud.
+//! - the metadata document with which a command line registers a cloud;
+//! - the data plane of the native client: `/api/tokens` and the WebSockets of its tunnels.
 //!
 //! What is offered, what is not and why, with sources: `docs/wire/azure.md`; the errors: `docs/wire/azure-errors.md`.
 //!
@@ -18,21 +19,25 @@
 //! | `wire` | shapes spelled as the service spells them |
 //! | `map` | the only file that names both our words and theirs |
 //! | `refusal` | how this dialect says no |
+//! | `tickets` | the secrets between a tunnel's wish and its socket |
+//! | `io` | the thin driver that owns a tunnel's WebSocket |
 //! | `issuer` | the key that signs tokens, and the check of what it signed |
 //!
-//! This crate never knows: SQL, a session's sockets, another dialect, or a secret longer than it takes to check it.
+//! This crate never knows: SQL, another dialect, or a secret longer than it takes to check it.
 
 mod api;
 mod config;
+mod io;
 mod issuer;
 mod map;
 pub mod proto;
 mod quota;
 mod refusal;
 pub mod server;
+mod tickets;
 mod wire;
 
-pub use api::OPERATIONS;
+pub use api::{DATA_OPERATIONS, OPERATIONS};
 pub use config::{Config, ConfigFault};
 pub use issuer::generate_signing_key;
 pub use map::target_id;
@@ -41,7 +46,7 @@ pub use map::target_id;
 pub const ALIAS: &str = "azure";
 
 /// Whether a request to `path` belongs to this edge, whatever its method: ARM, the token endpoint, its discovery
-/// documents and keys, and the cloud's metadata. Case is ignored and doubled slashes are tolerated, as by the service.
+/// documents and keys, the cloud's metadata, and the tunnels' data plane. Case is ignored and doubled slashes are tolerated, as by the service.
 #[must_use]
 pub fn owns_path(path: &str) -> bool {
     proto::path::parse(path) != proto::path::Route::Elsewhere

@@ -82,8 +82,18 @@ pub(crate) fn session_not_found(id: &str) -> wire::BastionSessionState {
     wire::BastionSessionState { session_id: id.to_owned(), message, state: "NotFound" }
 }
 
-/// The bastion host itself, reached under `dns_name`.
-pub(crate) fn bastion_host(config: &Config, dns_name: &str) -> wire::BastionHost {
+/// What of the bastion host is not the same for every request.
+#[derive(Clone, Copy)]
+pub(crate) struct HostLook<'a> {
+    /// The name, perhaps with a port, under which clients reach it.
+    pub(crate) dns_name: &'a str,
+    /// Whether addresses may be reached that no target has.
+    pub(crate) reaches_addresses: bool,
+}
+
+/// The bastion host itself.
+pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>) -> wire::BastionHost {
+    let dns_name = look.dns_name;
     let id = host_id(config);
     wire::BastionHost {
         etag: format!("W/\"{}\"", stable_guid(&["host", &id, dns_name])),
@@ -100,10 +110,10 @@ pub(crate) fn bastion_host(config: &Config, dns_name: &str) -> wire::BastionHost
             scale_units: 2,
             disable_copy_paste: false,
             enable_file_copy: false,
-            enable_ip_connect: false,
+            enable_ip_connect: look.reaches_addresses,
             enable_shareable_link: false,
-            // The tunnel's data plane is not spoken here, and clients believe this flag.
-            enable_tunneling: false,
+            // Clients believe this flag and the SKU's name, and stop without them.
+            enable_tunneling: true,
             enable_kerberos: false,
             enable_session_recording: false,
             enable_private_only_bastion: false,

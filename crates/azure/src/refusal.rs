@@ -1,5 +1,5 @@
-//! How this dialect says no. Two tables: one for Azure Resource Manager, one for the token endpoint; each ends in one
-//! total match over [`Refusal`]. `docs/wire/azure-errors.md` shows both, and the test below pins it.
+//! How this dialect says no. Three tables: one for Azure Resource Manager, one for the token endpoint, one for the
+//! tunnels' data plane; each ends in one total match over [`Refusal`]. `docs/wire/azure-errors.md` shows both, and the test below pins it.
 //!
 //! Source: the error shapes and codes in the specification's `CloudError`, Azure Resource Manager's common errors
 //! (<https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors>), RFC 6749
@@ -10,6 +10,8 @@ use crate::issuer::TokenFault;
 use crate::proto::api_version::{NETWORK_VERSIONS, VersionFault};
 use crate::proto::body::{self, BodyFault};
 use crate::proto::token_request::{self, FormFault};
+use crate::proto::tunnel_request::{self, WishFault};
+use crate::tickets::Tickets;
 use http::StatusCode;
 use ravelin_model::Refusal;
 use std::time::Duration;
@@ -84,6 +86,8 @@ pub(crate) enum Extra {
     Allow(&'static str),
     /// `x-ms-failure-cause: gateway`.
     Gateway,
+    /// `Upgrade: websocket`.
+    Upgrade,
 }
 
 /// The answer to a fault.
@@ -463,6 +467,115 @@ fn refused_at_login(refusal: &Refusal) -> SaidAtLogin {
     }
 }
 
+/// Why the data plane gives no tunnel.
+#[derive(Debug)]
+pub(crate) enum TunnelFault {
+    /// The bearer token in the form is not good, or came too often.
+    Proof(Fault),
+    Wish(WishFault),
+    BodyTooLarge,
+    BodyTooSlow,
+    BodyBroken,
+    Method {
+        allowed: &'static str,
+    },
+    /// The token in the path opens nothing.
+    TokenUnknown,
+    /// The token in the path ends nothing.
+    NothingToDelete,
+    NotAWebSocket,
+    /// The connection cannot be taken over: it carries others' requests too.
+    NotHttp1,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for TunnelFault {
+    fn from(refusal: Refusal) -> Self {
+        TunnelFault::Refused(refusal)
+    }
+}
+
+/// An error of the data plane, ready to be written: its body is a `message` and nothing else.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SaidAtTunnel {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+    pub(crate) extra: Extra,
+}
+
+/// The answer to a fault of the data plane.
+pub(crate) fn tunnel(fault: &TunnelFault, ground: &Ground<'_>) -> SaidAtTunnel {
+    let say = |status, message: String| SaidAtTunnel { status, message, extra: Extra::None };
+    match fault {
+        TunnelFault::Proof(fault) => {
+            let said = arm(fault, ground);
+            SaidAtTunnel { status: said.status, message: said.message, extra: said.extra }
+        }
+        TunnelFault::Wish(WishFault::NotJson) => say(
+            StatusCode::BAD_REQUEST,
+            "The request is not a JSON document with resourceId, vmPort and azToken.".to_owned(),
+        ),
+        TunnelFault::Wish(WishFault::Missing(field)) => {
+            say(StatusCode::BAD_REQUEST, format!("The field '{field}' is missing."))
+        }
+        TunnelFault::Wish(WishFault::Repeated(field)) => {
+            say(StatusCode::BAD_REQUEST, format!("The field '{field}' is there more than once."))
+        }
+        TunnelFault::Wish(WishFault::Wrong(field, must)) => {
+            say(StatusCode::BAD_REQUEST, format!("The field '{field}' {must}."))
+        }
+        TunnelFault::BodyTooLarge => say(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The request may have at most {} bytes.", tunnel_request::BODY_BYTES_MAX),
+        ),
+        TunnelFault::BodyTooSlow => say(StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time.".to_owned()),
+        TunnelFault::BodyBroken => say(StatusCode::BAD_REQUEST, "The request broke off.".to_owned()),
+        TunnelFault::Method { allowed } => SaidAtTunnel {
+            extra: Extra::Allow(allowed),
+            ..say(StatusCode::METHOD_NOT_ALLOWED, format!("The method is not allowed here; allowed: {allowed}."))
+        },
+        TunnelFault::TokenUnknown => say(
+            StatusCode::UNAUTHORIZED,
+            format!(
+                "The tunnel's token opens nothing: it was used, or is older than {} s. Ask /api/tokens for another.",
+                Tickets::LIFE.as_secs()
+            ),
+        ),
+        TunnelFault::NothingToDelete => {
+            say(StatusCode::NOT_FOUND, "There is no tunnel of this token, or no longer.".to_owned())
+        }
+        TunnelFault::NotAWebSocket => SaidAtTunnel {
+            extra: Extra::Upgrade,
+            ..say(StatusCode::UPGRADE_REQUIRED, "A tunnel is a WebSocket, version 13 (RFC 6455).".to_owned())
+        },
+        TunnelFault::NotHttp1 => {
+            say(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "A tunnel needs a connection of its own: HTTP/1.1.".to_owned())
+        }
+        TunnelFault::Refused(refusal) => refused_at_tunnel(refusal),
+    }
+}
+
+/// The one match from the engine's words to the data plane's.
+fn refused_at_tunnel(refusal: &Refusal) -> SaidAtTunnel {
+    let say = |status| SaidAtTunnel { status, message: format!("{refusal}."), extra: Extra::None };
+    match refusal {
+        Refusal::NotFound { .. } => say(StatusCode::NOT_FOUND),
+        Refusal::Denied { .. } => say(StatusCode::FORBIDDEN),
+        Refusal::Unauthenticated { .. } => say(StatusCode::UNAUTHORIZED),
+        Refusal::Invalid { .. } => say(StatusCode::BAD_REQUEST),
+        Refusal::Conflict { .. } => say(StatusCode::CONFLICT),
+        Refusal::LimitReached { retry_after, .. } => SaidAtTunnel {
+            extra: Extra::RetryAfter(whole_seconds(retry_after.unwrap_or(RETRY_DEFAULT))),
+            ..say(StatusCode::TOO_MANY_REQUESTS)
+        },
+        Refusal::Unavailable { .. } => SaidAtTunnel {
+            extra: Extra::RetryAfter(whole_seconds(RETRY_DEFAULT)),
+            ..say(StatusCode::SERVICE_UNAVAILABLE)
+        },
+        Refusal::Internal { .. } => say(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
 const RETRY_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Rounded up, at least one.
@@ -553,6 +666,30 @@ mod tests {
         ]
     }
 
+    fn tunnel_faults() -> Vec<(&'static str, TunnelFault)> {
+        vec![
+            (
+                "the bearer token in the form: as above, for example",
+                TunnelFault::Proof(Fault::Token(TokenFault::Expired)),
+            ),
+            ("a document that is not JSON", TunnelFault::Wish(WishFault::NotJson)),
+            ("a field is missing", TunnelFault::Wish(WishFault::Missing("resourceId"))),
+            ("a field is there twice", TunnelFault::Wish(WishFault::Repeated("aztoken"))),
+            (
+                "a field has a wrong value",
+                TunnelFault::Wish(WishFault::Wrong("workloadHostPort", "must be 1 to 65535")),
+            ),
+            ("a body that is too large", TunnelFault::BodyTooLarge),
+            ("a body that does not come", TunnelFault::BodyTooSlow),
+            ("a body that breaks off", TunnelFault::BodyBroken),
+            ("another method", TunnelFault::Method { allowed: "POST" }),
+            ("a socket's token that is not known", TunnelFault::TokenUnknown),
+            ("a deleted token that is not known", TunnelFault::NothingToDelete),
+            ("a request that opens no WebSocket", TunnelFault::NotAWebSocket),
+            ("a WebSocket over HTTP/2", TunnelFault::NotHttp1),
+        ]
+    }
+
     fn extra(extra: &Extra) -> String {
         match extra {
             Extra::None => String::new(),
@@ -560,6 +697,7 @@ mod tests {
             Extra::RetryAfter(seconds) => format!("`Retry-After: {seconds}`"),
             Extra::Allow(allowed) => format!("`Allow: {allowed}`"),
             Extra::Gateway => "`x-ms-failure-cause: gateway`".to_owned(),
+            Extra::Upgrade => "`Upgrade: websocket`".to_owned(),
         }
     }
 
@@ -605,6 +743,13 @@ mod tests {
                 extra(&said.extra),
                 said.message
             ));
+        }
+        line("\n## Tunnels\n".to_owned());
+        line("| when | status | header | message |\n|---|---|---|---|".to_owned());
+        let engine = refusals().into_iter().map(|(when, refusal)| (when, TunnelFault::Refused(refusal)));
+        for (when, fault) in tunnel_faults().into_iter().chain(engine) {
+            let said = tunnel(&fault, &ground);
+            line(format!("| {when} | {} | {} | {} |", said.status.as_u16(), extra(&said.extra), said.message));
         }
         out
     }

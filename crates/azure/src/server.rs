@@ -3,7 +3,11 @@
 //! Under `/subscriptions`: proof, quota, api-version, names, method, then the operation, which asks the policy. What is
 //! open without a proof is the list in `Edge::serve`: metadata, discovery, keys, token.
 //!
+//! The tunnels' data plane has its own order, in `tunnels`.
+//!
 //! Every answer carries the service's ids and is kept out of caches. Neither a token, a secret nor a query is logged.
+
+mod tunnels;
 
 use crate::api::{self, Operation, get_active_sessions};
 use crate::config::{Config, ConfigFault};
@@ -14,6 +18,7 @@ use crate::proto::path::{self, ArmPath, Authority, Resource, Route};
 use crate::proto::{body, is_guid, query, token_request};
 use crate::quota::{Draw, Quota};
 use crate::refusal::{self, Extra, Fault, Ground, LoginFault};
+use crate::tickets::Tickets;
 use crate::wire::arm::{CloudError, CloudErrorBody};
 use crate::wire::login::TokenError;
 use axum::Router;
@@ -21,14 +26,14 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::uri::{Authority as HostName, Scheme};
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use ravelin_engine::identity::TOKEN_PREFIX;
-use ravelin_engine::{Caller, Contact, Control, Identity, Pager};
+use ravelin_engine::{Caller, Contact, Control, Gate, Identity, Pager};
 use ravelin_model::Refusal;
 use ravelin_model::principal::AuthMethod;
 use secrecy::SecretString;
@@ -41,12 +46,14 @@ use uuid::Uuid;
 /// The edge as a router whose fallback serves every path for which [`crate::owns_path`] is true, and answers 404 to
 /// others. `signing_key_pem` is from [`crate::generate_signing_key`]; tokens outlive a restart as long as it is kept.
 ///
-/// The caller puts `ConnectInfo<SocketAddr>` and `http::uri::Scheme` into the request's extensions.
+/// The caller puts `ConnectInfo<SocketAddr>` and `http::uri::Scheme` into the request's extensions, and over HTTP/1.1 the
+/// connection's `SocketHandle`, without which no tunnel is opened.
 ///
 /// # Errors
 /// [`ConfigFault`] names the setting that cannot stand.
 pub fn router(
     control: Control,
+    gate: Gate,
     identity: Identity,
     pager: Pager,
     signing_key_pem: SecretString,
@@ -55,8 +62,11 @@ pub fn router(
     let config = config.checked()?;
     let edge = Arc::new(Edge {
         control,
+        gate,
         identity,
         pager,
+        tickets: Tickets::default(),
+        node: Uuid::new_v4().simple().to_string(),
         issuer: Issuer::new(&signing_key_pem)?,
         quota: Quota::new(config.requests_burst_max, config.requests_per_second),
         config,
@@ -69,8 +79,12 @@ pub fn router(
 
 struct Edge {
     control: Control,
+    gate: Gate,
     identity: Identity,
     pager: Pager,
+    tickets: Tickets,
+    /// What tunnel clients are told as this node's name; they bring it back and nothing depends on it.
+    node: String,
     issuer: Issuer,
     quota: Quota,
     config: Config,
@@ -90,6 +104,7 @@ impl Edge {
                 self.login(&exchange, outcome)
             }
             Route::OtherLogin => self.login(&exchange, Err(LoginFault::NotOffered)),
+            Route::Tunnel(path) => self.tunnel(&exchange, &path, parts, body).await,
             Route::Elsewhere => {
                 let ground = self.ground(&exchange);
                 error_response(&refusal::arm(&Fault::PathUnknown, &ground), &ground)
@@ -135,7 +150,7 @@ impl Edge {
         so_far: &mut SoFar<'_>,
     ) -> Result<Bytes, Fault> {
         let config = &self.config;
-        let caller = self.authenticate(exchange, &parts.headers).await?;
+        let caller = self.authenticate(exchange, bearer_of(&parts.headers)?).await?;
         so_far.ground.client = caller.credential().map_or_else(|| caller.name().to_string(), ToString::to_string);
         so_far.ground.object = map::object_id(&config.tenant_id, caller.name());
         self.draw(&parts.method, so_far)?;
@@ -172,9 +187,11 @@ impl Edge {
                 })?;
                 json(&api::disconnect_active_sessions::answer(control, &caller, config, &body).await?)
             }
-            Operation::HostsGet => json(&api::bastion_hosts::read(control, &caller, config, dns_name).await?),
+            Operation::HostsGet => {
+                json(&api::bastion_hosts::read(control, &caller, config, self.look(dns_name)).await?)
+            }
             Operation::HostsList | Operation::HostsListByGroup => {
-                json(&api::bastion_hosts::list(control, &caller, config, dns_name).await?)
+                json(&api::bastion_hosts::list(control, &caller, config, self.look(dns_name)).await?)
             }
             Operation::SubscriptionsList => json(&api::subscriptions::list(control, &caller, config).await?),
             Operation::SubscriptionsGet => json(&api::subscriptions::read(control, &caller, config).await?),
@@ -183,14 +200,13 @@ impl Edge {
         }
     }
 
+    /// What of the host depends on the request and on the rules of the moment.
+    fn look<'a>(&self, dns_name: &'a str) -> map::HostLook<'a> {
+        map::HostLook { dns_name, reaches_addresses: self.gate.reaches_addresses() }
+    }
+
     /// Who asks: by a bearer token of this edge's own issuer, or by an API token of the deployment.
-    async fn authenticate(&self, exchange: &Exchange, headers: &HeaderMap) -> Result<Caller, Fault> {
-        let header = headers.get(AUTHORIZATION).ok_or(Fault::TokenMissing)?;
-        let header = header.to_str().map_err(|_| Fault::TokenScheme)?;
-        let token = match header.trim().split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            Some(_) | None => return Err(Fault::TokenScheme),
-        };
+    async fn authenticate(&self, exchange: &Exchange, token: &str) -> Result<Caller, Fault> {
         let contact = exchange.contact()?;
         if token.starts_with(TOKEN_PREFIX) {
             return Ok(self.identity.token(&SecretString::from(token), contact).await?);
@@ -491,6 +507,16 @@ fn dns_name_of(origin: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, name)| name)
 }
 
+/// The token of an `Authorization: Bearer` header.
+fn bearer_of(headers: &HeaderMap) -> Result<&str, Fault> {
+    let header = headers.get(AUTHORIZATION).ok_or(Fault::TokenMissing)?;
+    let header = header.to_str().map_err(|_| Fault::TokenScheme)?;
+    match header.trim().split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        Some(_) | None => Err(Fault::TokenScheme),
+    }
+}
+
 fn allow(parts: &Parts, allowed: &'static str) -> Result<(), LoginFault> {
     if parts.method.as_str() == allowed { Ok(()) } else { Err(LoginFault::Method { allowed }) }
 }
@@ -540,14 +566,17 @@ fn error_response(said: &refusal::Said, ground: &Ground<'_>) -> Response {
     let error = CloudErrorBody { code: said.code, message: said.message.clone(), target: said.target.clone() };
     let body = json::<Fault>(&CloudError { error }).unwrap_or_default();
     let mut response = json_response(said.status, body);
-    let challenge = format!(
+    put_extra(response.headers_mut(), &said.extra, &challenge(ground, &said.message));
+    response
+}
+
+fn challenge(ground: &Ground<'_>, message: &str) -> String {
+    format!(
         "Bearer authorization_uri=\"{}/{}\", error=\"invalid_token\", error_description=\"{}\"",
         ground.origin,
         ground.config.tenant_id,
-        said.message.replace(['"', '\\'], "'")
-    );
-    put_extra(response.headers_mut(), &said.extra, &challenge);
-    response
+        message.replace(['"', '\\'], "'")
+    )
 }
 
 fn put_extra(headers: &mut HeaderMap, extra: &Extra, challenge: &str) {
@@ -565,6 +594,9 @@ fn put_extra(headers: &mut HeaderMap, extra: &Extra, challenge: &str) {
         }
         Extra::Gateway => {
             headers.insert("x-ms-failure-cause", HeaderValue::from_static("gateway"));
+        }
+        Extra::Upgrade => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
     }
 }

@@ -183,6 +183,7 @@ impl Node {
             ),
             azure: ravelin_azure::server::router(
                 engine.control.clone(),
+                engine.gate.clone(),
                 engine.identity.clone(),
                 engine.pager.clone(),
                 azure_signing_key(state)?,

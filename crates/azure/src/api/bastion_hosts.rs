@@ -7,15 +7,15 @@ use crate::refusal::Fault;
 use crate::wire::arm as wire;
 use ravelin_engine::{Caller, Control};
 
-/// The one host, reached under `dns_name`.
+/// The one host, as the caller reaches it.
 pub(crate) async fn read(
     control: &Control,
     caller: &Caller,
     config: &Config,
-    dns_name: &str,
+    look: map::HostLook<'_>,
 ) -> Result<wire::BastionHost, Fault> {
     control.read_bastion(caller).await?;
-    Ok(map::bastion_host(config, dns_name))
+    Ok(map::bastion_host(config, look))
 }
 
 /// The list of one, in the subscription as in the group.
@@ -23,7 +23,7 @@ pub(crate) async fn list(
     control: &Control,
     caller: &Caller,
     config: &Config,
-    dns_name: &str,
+    look: map::HostLook<'_>,
 ) -> Result<wire::ListResult<wire::BastionHost>, Fault> {
-    Ok(wire::ListResult { value: vec![read(control, caller, config, dns_name).await?] })
+    Ok(wire::ListResult { value: vec![read(control, caller, config, look).await?] })
 }

@@ -52,6 +52,17 @@ operations!(
     GroupsGet = "ResourceGroups_Get", "Microsoft.Resources/subscriptions/resourceGroups/read", ReadBastion;
 );
 
+/// Every operation of the data plane with what it asks of the policy, on the target. Their proofs are in forms and paths:
+/// a bearer token, and then a token that was given out against it.
+pub const DATA_OPERATIONS: &[(&str, Action)] = &[
+    ("POST /api/tokens", Action::OpenTunnel),
+    ("DELETE /api/tokens/{authToken}", Action::OpenTunnel),
+    ("POST /api/connection", Action::OpenTunnel),
+    ("GET /webtunnelv2/{websocketToken}", Action::OpenTunnel),
+    ("GET /omni/webtunnel/{websocketToken}", Action::OpenTunnel),
+    ("GET /webtunnel/{authToken}", Action::OpenTunnel),
+];
+
 /// Whose api-versions hold for a path, and the type's name in the message about a wrong one.
 pub(crate) fn family(resource: &Resource) -> (Family, &'static str) {
     match resource {

@@ -1,7 +1,8 @@
 //! Decoders of what strangers send. Bytes in, values out: no I/O, no clock, no keys, no panic whatever comes.
 //!
 //! Each public function is a target for a fuzzer: [`path::parse`], [`query::parse`], [`api_version::accept`],
-//! [`body::session_ids`], [`jwt::inspect`], [`token_request::parse`].
+//! [`body::session_ids`], [`jwt::inspect`], [`token_request::parse`], [`tunnel_request::token_form`],
+//! [`tunnel_request::connection`].
 
 pub mod api_version;
 pub mod body;
@@ -9,6 +10,7 @@ pub mod jwt;
 pub mod path;
 pub mod query;
 pub mod token_request;
+pub mod tunnel_request;
 
 /// Whether `text` is 32 hex digits in the groups of a GUID, in either case.
 #[must_use]

@@ -7,6 +7,7 @@
 //! requests of azure-cli 2.91, azure-identity 1.27 and msal 1.39.
 
 use percent_encoding::percent_decode_str;
+use std::fmt;
 
 /// Longest path that is looked at, in bytes.
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -26,6 +27,8 @@ pub enum Route {
     Token(Authority),
     /// Something else that a login service would have.
     OtherLogin,
+    /// The data plane of the native client's tunnels.
+    Tunnel(TunnelPath),
     /// Not this edge's.
     Elsewhere,
 }
@@ -37,6 +40,34 @@ pub enum Authority {
     Adfs,
     /// A tenant, as it was spelled.
     Tenant(String),
+}
+
+/// A path of the data plane. Source: the requests of azure-cli 2.43 and of its extension `bastion` 1.4.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TunnelPath {
+    /// `/api/tokens`
+    Tokens,
+    /// `/api/tokens/{authToken}`
+    Token(String),
+    /// `/api/connection`
+    Connection,
+    /// `/webtunnelv2/{websocketToken}`, `/omni/webtunnel/{websocketToken}`
+    Socket(String),
+    /// `/webtunnel/{authToken}`, of older clients
+    OlderSocket(String),
+}
+
+/// The tokens in these paths are secrets.
+impl fmt::Debug for TunnelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TunnelPath::Tokens => "Tokens",
+            TunnelPath::Token(_) => "Token(…)",
+            TunnelPath::Connection => "Connection",
+            TunnelPath::Socket(_) => "Socket(…)",
+            TunnelPath::OlderSocket(_) => "OlderSocket(…)",
+        })
+    }
 }
 
 /// A path under `/subscriptions`, with the names as they were spelled.
@@ -115,6 +146,12 @@ pub fn parse(path: &str) -> Route {
     match words.as_slice() {
         ["subscriptions", rest @ ..] => Route::Arm(arm(&segments[1..], rest)),
         ["metadata", "endpoints"] => Route::CloudMetadata,
+        ["api", "tokens"] => Route::Tunnel(TunnelPath::Tokens),
+        ["api", "tokens", _] => Route::Tunnel(TunnelPath::Token(segments[2].clone())),
+        ["api", "connection"] => Route::Tunnel(TunnelPath::Connection),
+        ["webtunnelv2", _] => Route::Tunnel(TunnelPath::Socket(segments[1].clone())),
+        ["omni", "webtunnel", _] => Route::Tunnel(TunnelPath::Socket(segments[2].clone())),
+        ["webtunnel", _] => Route::Tunnel(TunnelPath::OlderSocket(segments[1].clone())),
         ["adfs", rest @ ..] => adfs(rest),
         [_, rest @ ..] => login(&segments[0], rest),
         [] => Route::Elsewhere,
@@ -229,6 +266,20 @@ mod tests {
         assert_eq!(parse("/T/oauth2/v2.0/token"), Route::Token(tenant()));
         assert_eq!(parse("/T/discovery/v2.0/keys"), Route::Keys(tenant()));
         assert_eq!(parse("/T/oauth2/v2.0/authorize"), Route::OtherLogin);
+        let tunnel = |path: &str| match parse(path) {
+            Route::Tunnel(tunnel) => tunnel,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert!(tunnel("/api/tokens") == TunnelPath::Tokens);
+        assert!(tunnel("//API/Tokens/aB_-1") == TunnelPath::Token("aB_-1".to_owned()));
+        assert!(tunnel("/api/connection") == TunnelPath::Connection);
+        assert!(tunnel("/webtunnelv2/aB") == TunnelPath::Socket("aB".to_owned()));
+        assert!(tunnel("/omni/webtunnel/aB") == TunnelPath::Socket("aB".to_owned()));
+        assert!(tunnel("/webtunnel/aB") == TunnelPath::OlderSocket("aB".to_owned()));
+        assert_eq!(format!("{:?}", parse("/webtunnelv2/secret")), "Tunnel(Socket(…))");
+        for elsewhere in ["/api", "/webtunnelv2", "/webtunnel/a/b", "/omni/a", "/api/tokens/a/b"] {
+            assert_eq!(parse(elsewhere), Route::Elsewhere, "{elsewhere}");
+        }
         for elsewhere in ["", "/", "/api/v1/sessions", "/healthz", "/metadata", "/console/oauth", "/a%FF/oauth2/token"]
         {
             assert_eq!(parse(elsewhere), Route::Elsewhere, "{elsewhere}");

@@ -3,3 +3,4 @@
 pub(crate) mod arm;
 pub(crate) mod login;
 pub(crate) mod metadata;
+pub(crate) mod tunnel;

@@ -5,4 +5,5 @@
 mod golden;
 mod login;
 mod sessions;
+mod tunnels;
 mod world;

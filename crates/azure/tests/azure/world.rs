@@ -7,13 +7,14 @@ use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ravelin_azure::{ALIAS, Config};
+use ravelin_engine::egress::Egress;
 use ravelin_engine::gate::{Admission, Ask};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Contact, Engine, MasterKey, Rules};
 use ravelin_model::credential::CredentialKind;
 use ravelin_model::policy::{Action, Question, Resource};
 use ravelin_model::session::Kind;
-use ravelin_model::{Login, NodeId, Principal, PrincipalName, Target};
+use ravelin_model::{Login, NodeId, Principal, PrincipalName, Session, SessionId, Target};
 use ravelin_store::SqliteStore;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -73,28 +74,34 @@ fn decide(question: &Question<'_>) -> Option<bool> {
     })
 }
 
-fn named(name: &str, address: &str, alias: Option<String>) -> Target {
+pub(crate) fn named(name: &str, address: &str, alias: Option<String>) -> Target {
     let mut target = target(name, address, 22, &["web"]);
     target.aliases = alias.into_iter().map(|alias| (ALIAS.to_owned(), alias)).collect();
     target
 }
 
 fn small_rules() -> Rules {
+    rules_with(Vec::new(), Egress::default())
+}
+
+pub(crate) fn rules_with(targets: Vec<Target>, egress: Egress) -> Rules {
     let key = |name: &str, groups: &[&str]| Principal {
         ssh_keys: vec![format!("ssh-ed25519 {name}")],
         ..principal(name, groups)
     };
     let elsewhere = ravelin_azure::target_id("11111111-2222-3333-4444-555555555555", "other-rg", "vm01");
-    rules(
+    let usual = [named("vm01", "10.1.1.1", Some(elsewhere)), named("web-1", "web-1.internal", None)];
+    let rules = rules(
         vec![
             key("alice", &["operators"]),
             key("bob", &["web"]),
             key("audrey", &["auditors"]),
             key("eve", &["nobodies"]),
         ],
-        vec![named("vm01", "10.1.1.1", Some(elsewhere)), named("web-1", "web-1.internal", None)],
+        usual.into_iter().chain(targets).collect(),
         Arc::new(PolicyFn(decide)),
-    )
+    );
+    Rules { egress, ..rules }
 }
 
 impl World {
@@ -103,16 +110,26 @@ impl World {
     }
 
     pub(crate) async fn with(set: impl FnOnce(&mut Config)) -> Self {
+        Self::of(small_rules(), set).await
+    }
+
+    /// With these targets beside the usual ones, and with these addresses open.
+    pub(crate) async fn reaching(targets: Vec<Target>, egress: Egress) -> Self {
+        Self::of(rules_with(targets, egress), |_| {}).await
+    }
+
+    async fn of(rules: Rules, set: impl FnOnce(&mut Config)) -> Self {
         let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
         let mut settings = ravelin_engine::Config::new(NodeId::new(1));
         settings.sessions_per_principal_max = 5000;
         let master = MasterKey::new([7; 32]);
-        let engine = Engine::start(store, small_rules(), master, settings).await.expect("the engine starts");
+        let engine = Engine::start(store, rules, master, settings).await.expect("the engine starts");
         let mut config = Config::new(TENANT, SUBSCRIPTION, "rg1", "bastion");
         set(&mut config);
         let signing_key = ravelin_azure::generate_signing_key();
         let router = ravelin_azure::server::router(
             engine.control.clone(),
+            engine.gate.clone(),
             engine.identity.clone(),
             engine.pager.clone(),
             signing_key.clone(),
@@ -121,6 +138,11 @@ impl World {
         .expect("a right configuration");
         let alice = ssh_caller(&engine, "alice").await;
         Self { engine, router, signing_key, alice }
+    }
+
+    /// One session, as alice sees it.
+    pub(crate) async fn session(&self, id: &SessionId) -> Session {
+        self.engine.control.describe(&self.alice, id).await.expect("alice sees every session")
     }
 
     /// A session of `who` to `target`, with the client's leg to look at.

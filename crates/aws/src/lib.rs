@@ -9,6 +9,7 @@
 //! - `server` takes one request through: proof, dispatch, answer.
 //! - `api` has one file per operation.
 //! - [`wire`] has the shapes, `map` turns them into ours and back, `refusal` says no.
+//! - [`plugin`] is the client's side of a session's data channel, in the place of the vendor's plugin.
 //! - [`proto`] verifies signatures and reads bodies: bytes in, values out.
 //!
 //! This crate never knows: a store, a socket, the policy engine, another dialect, or how a session moves bytes.
@@ -17,6 +18,7 @@ mod api;
 #[cfg(test)]
 mod golden;
 mod map;
+pub mod plugin;
 pub mod proto;
 mod refusal;
 pub mod server;

@@ -115,6 +115,9 @@ pub enum Flag {
     TerminateSession,
     /// 3, server to client: the port could not be reached.
     ConnectToPortError,
+    /// 4, client to server, and not AWS's: nothing more is said on the session's only stream. A client sends it only to a
+    /// server whose handshake has `RavelinPayloadBytesMax`.
+    EndOfInput,
 }
 
 impl Flag {
@@ -125,6 +128,7 @@ impl Flag {
             Self::DisconnectToPort => 1,
             Self::TerminateSession => 2,
             Self::ConnectToPortError => 3,
+            Self::EndOfInput => 4,
         };
         Bytes::copy_from_slice(&number.to_be_bytes())
     }
@@ -138,6 +142,7 @@ impl Flag {
             Ok(1) => Ok(Self::DisconnectToPort),
             Ok(2) => Ok(Self::TerminateSession),
             Ok(3) => Ok(Self::ConnectToPortError),
+            Ok(4) => Ok(Self::EndOfInput),
             Ok(_) | Err(_) => Err(Unreadable::Number { kind: "flag" }),
         }
     }
@@ -234,10 +239,10 @@ mod tests {
 
     #[test]
     fn flags_and_exit_codes_go_both_ways() {
-        for flag in [Flag::DisconnectToPort, Flag::TerminateSession, Flag::ConnectToPortError] {
+        for flag in [Flag::DisconnectToPort, Flag::TerminateSession, Flag::ConnectToPortError, Flag::EndOfInput] {
             assert_eq!(Flag::decode(&flag.encode()), Ok(flag));
         }
-        for bad in [&[][..], &[0, 0, 1], &[0, 0, 0, 0], &[0, 0, 0, 4], &[1, 0, 0, 0]] {
+        for bad in [&[][..], &[0, 0, 1], &[0, 0, 0, 0], &[0, 0, 0, 5], &[1, 0, 0, 0]] {
             assert!(Flag::decode(bad).is_err(), "{bad:?}");
         }
         for code in [0, 1, 255, -1] {

@@ -5,10 +5,12 @@
 //!
 //! - The control API: [`sigv4`], [`request`], [`instant`], [`violations`].
 //! - The data channel, either end: [`message`] is its header, [`delivery`] its order, [`channel`] its JSON, [`smux`] the
-//!   connections inside it.
+//!   connections inside it. [`client`] is the client's end of it all, [`escape`] what a person types into it.
 
 pub mod channel;
+pub mod client;
 pub mod delivery;
+pub mod escape;
 pub mod instant;
 pub mod message;
 pub mod request;

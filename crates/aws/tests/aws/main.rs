@@ -5,6 +5,7 @@ mod data_channel_goldens;
 mod delivery;
 mod faults;
 mod operations;
+mod plugin;
 mod signatures;
 mod signing_suite;
 mod world;

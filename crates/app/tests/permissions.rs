@@ -1,8 +1,8 @@
-//! No door forgets to ask: every operation of every HTTP dialect and every kind of SSH channel, once without a proof
-//! and once with a proof but without rights.
+//! No door forgets to ask: every operation of every HTTP dialect and every kind of SSH channel, without a proof, with a
+//! wrong one, and with a right one but without rights.
 //!
 //! The tables come from the edges. An operation that is added there and not known here fails the test, so that nobody
-//! adds one without saying how it is refused.
+//! adds one without saying how it is refused; and what was tried is counted, so that no case is left out either.
 
 use futures_util::future::join_all;
 use ravelin_model::policy::Action;
@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What a channel, a request on one, or a global request of SSH asks for. That the edge asks each of these is proven
 /// one by one in its own tests, where a target is at hand.
@@ -37,6 +37,7 @@ struct Bastion {
     token: String,
     client_id: String,
     client_secret: String,
+    signing_key: (String, String),
     target: tokio::net::TcpListener,
     _folder: tempfile::TempDir,
 }
@@ -59,7 +60,7 @@ impl Bastion {
         let config = format!(
             "policies = [\"nobody.cedar\"]\nnode.state_dir = \"state\"\n\
              [listen]\nssh = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n\
-             [ssh]\nlogin_grace = \"1 s\"\n\
+             [ssh]\nlogin_grace = \"6 s\"\n\
              [[principal]]\nname = \"alice\"\ngroups = [\"operators\", \"web\"]\nssh_keys = [\"{line}\"]\n\
              [[principal]]\nname = \"nobody\"\n\
              [[target]]\nname = \"web-1\"\naddress = \"127.0.0.1\"\nport = {}\nhost_keys = [\"{line}\"]\n\
@@ -96,7 +97,7 @@ impl Bastion {
             let pairs = text.lines().filter_map(|line| line.split_once('='));
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
         };
-        let (token, client) = (issue("token"), issue("azure"));
+        let (token, client, signing) = (issue("token"), issue("azure"), issue("aws"));
         Self {
             http: format!("http://{}", listens["http"]),
             ssh: listens["ssh"].parse().expect("an address"),
@@ -104,6 +105,7 @@ impl Bastion {
             token: token["RAVELIN_TOKEN"].clone(),
             client_id: client["AZURE_CLIENT_ID"].clone(),
             client_secret: client["AZURE_CLIENT_SECRET"].clone(),
+            signing_key: (signing["AWS_ACCESS_KEY_ID"].clone(), signing["AWS_SECRET_ACCESS_KEY"].clone()),
             target,
             child,
             _folder: folder,
@@ -129,6 +131,48 @@ impl Bastion {
             () = std::future::ready(()) => {}
         }
     }
+}
+
+/// With what proof a door is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum With {
+    NoProof,
+    WrongProof,
+    NoRights,
+}
+
+/// What was tried, operation by operation.
+#[derive(Default)]
+struct Tried(Mutex<BTreeSet<(String, With)>>);
+
+impl Tried {
+    fn note(&self, operation: &str, with: With) {
+        let is_new = self.0.lock().expect("no panic before").insert((operation.to_owned(), with));
+        assert!(is_new, "{operation} is tried twice {with:?}");
+    }
+
+    /// Every operation of the tables was tried in every way, those whose proof is their path with a wrong one, and nothing
+    /// else.
+    fn is_all_of(self, tables: &[&[(&str, Action)]], proof_in_path: &[(&str, Action)]) {
+        let wanted: BTreeSet<(String, With)> = tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .flat_map(|(operation, _)| {
+                [With::NoProof, With::WrongProof, With::NoRights].map(|with| ((*operation).to_owned(), with))
+            })
+            .chain(proof_in_path.iter().map(|(operation, _)| ((*operation).to_owned(), With::WrongProof)))
+            .collect();
+        let tried = self.0.into_inner().expect("no panic before");
+        let forgotten: Vec<_> = wanted.difference(&tried).collect();
+        assert!(forgotten.is_empty(), "not tried: {forgotten:?}");
+        assert_eq!(tried.len(), wanted.len(), "something was tried that no table names");
+    }
+}
+
+/// Whether an operation of the tunnels' data plane carries its proof in its path: it cannot be called without one, and
+/// none is given to whoever has no rights.
+fn in_path((operation, _): &(&str, Action)) -> bool {
+    operation.contains('{')
 }
 
 /// A request for an operation of the own API: method, path, body.
@@ -177,22 +221,30 @@ fn azure_request(operation: &str) -> (&'static str, String, Option<&'static str>
 #[tokio::test]
 async fn every_door_refuses_whoever_has_no_proof_and_whoever_has_no_rights() {
     let bastion = Bastion::start().await;
-    native(&bastion).await;
-    azure(&bastion).await;
-    aws(&bastion).await;
-    ssh(&bastion).await;
+    let tried = Tried::default();
+    native(&bastion, &tried).await;
+    azure(&bastion, &tried).await;
+    aws(&bastion, &tried).await;
+    ssh(&bastion, &tried).await;
+    let (with_paths, with_forms): (Vec<_>, Vec<_>) = ravelin_azure::DATA_OPERATIONS.iter().copied().partition(in_path);
+    tried.is_all_of(
+        &[ravelin_native::OPERATIONS, ravelin_azure::OPERATIONS, ravelin_aws::OPERATIONS, SSH, &with_forms],
+        &with_paths,
+    );
     bastion.target_is_alone().await;
 }
 
-async fn native(bastion: &Bastion) {
+async fn native(bastion: &Bastion, tried: &Tried) {
     let bearer = format!("Bearer {}", bastion.token);
     for (operation, action) in ravelin_native::OPERATIONS {
         let (method, path, body) = native_request(operation);
         let json = ("content-type", "application/json");
         let (status, text) = bastion.ask(method, &path, body, &[json]).await;
         assert_eq!(status, 401, "{operation} ({action}) without a proof: {text}");
+        tried.note(operation, With::NoProof);
         let (status, text) = bastion.ask(method, &path, body, &[json, ("authorization", "Bearer rvl_x_y")]).await;
         assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+        tried.note(operation, With::WrongProof);
         let (status, text) = bastion.ask(method, &path, body, &[json, ("authorization", &bearer)]).await;
         match *operation {
             // A list of what one may see; one may see nothing.
@@ -203,12 +255,13 @@ async fn native(bastion: &Bastion) {
             "GET /api/v1/whoami" => assert!(matches!(status, 200 | 403), "{operation}: {status} {text}"),
             _ => assert!(matches!(status, 403 | 404), "{operation} ({action}) without rights: {status} {text}"),
         }
+        tried.note(operation, With::NoRights);
     }
     let (status, _) = bastion.ask("GET", "/api/v1/nothing", None, &[]).await;
     assert_eq!(status, 401, "a path that is not there is closed as well");
 }
 
-async fn azure(bastion: &Bastion) {
+async fn azure(bastion: &Bastion, tried: &Tried) {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", &bastion.client_id),
@@ -228,14 +281,16 @@ async fn azure(bastion: &Bastion) {
     assert_eq!(status, 200, "{text}");
     let token: Value = serde_json::from_str(&text).expect("JSON");
     let bearer = format!("Bearer {}", token["access_token"].as_str().expect("a token"));
-    azure_data(bastion, token["access_token"].as_str().expect("a token")).await;
+    azure_data(bastion, tried, token["access_token"].as_str().expect("a token")).await;
     for (operation, action) in ravelin_azure::OPERATIONS {
         let (method, path, body) = azure_request(operation);
         let json = ("content-type", "application/json");
         let (status, text) = bastion.ask(method, &path, body, &[json]).await;
         assert_eq!(status, 401, "{operation} ({action}) without a proof: {text}");
+        tried.note(operation, With::NoProof);
         let (status, text) = bastion.ask(method, &path, body, &[json, ("authorization", "Bearer e30.e30.e30")]).await;
         assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+        tried.note(operation, With::WrongProof);
         let (status, text) = bastion.ask(method, &path, body, &[json, ("authorization", &bearer)]).await;
         match *operation {
             // Each id has an outcome of its own.
@@ -246,11 +301,12 @@ async fn azure(bastion: &Bastion) {
             "Subscriptions_List" => assert_eq!((status, text.as_str()), (200, r#"{"value":[]}"#), "{operation}"),
             _ => assert_eq!(status, 403, "{operation} ({action}) without rights: {text}"),
         }
+        tried.note(operation, With::NoRights);
     }
 }
 
 /// The tunnels' data plane: proofs are in forms and in paths there.
-async fn azure_data(bastion: &Bastion, bearer: &str) {
+async fn azure_data(bastion: &Bastion, tried: &Tried, bearer: &str) {
     let vm = "/subscriptions/00000000-0000-4000-8000-000000000002/resourceGroups/ravelin/providers\
               /Microsoft.Compute/virtualMachines/web-1";
     let form = |token: &str| format!("resourceId={vm}&protocol=tcptunnel&workloadHostPort=22&aztoken={token}");
@@ -268,41 +324,109 @@ async fn azure_data(bastion: &Bastion, bearer: &str) {
                 let body = |token: &str| if path.ends_with("tokens") { form(token) } else { json(token) };
                 let (status, text) = bastion.ask(method, path, Some(&body("")), &[]).await;
                 assert!(matches!(status, 400 | 401), "{operation} ({action}) without a proof: {status} {text}");
+                tried.note(operation, With::NoProof);
                 let (status, text) = bastion.ask(method, path, Some(&body("e30.e30.e30")), &[]).await;
                 assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+                tried.note(operation, With::WrongProof);
                 let (status, text) = bastion.ask(method, path, Some(&body(bearer)), &[]).await;
                 assert_eq!(status, 404, "{operation} ({action}) without rights: {text}");
+                tried.note(operation, With::NoRights);
             }
             "DELETE /api/tokens/{authToken}" => {
                 let (status, text) = bastion.ask(method, "/api/tokens/guessed", None, &[]).await;
                 assert_eq!(status, 404, "{operation} ({action}) with a wrong proof: {text}");
+                tried.note(operation, With::WrongProof);
             }
             sockets if sockets.starts_with("GET ") => {
                 let at = path.rfind('/').expect("a path");
                 let (status, text) = bastion.ask(method, &format!("{}/guessed", &path[..at]), None, &socket).await;
                 assert_eq!(status, 401, "{operation} ({action}) with a wrong proof: {text}");
+                tried.note(operation, With::WrongProof);
             }
             other => panic!("{other}: say here how it is called"),
         }
     }
 }
 
-async fn aws(bastion: &Bastion) {
-    let wrong = "AWS4-HMAC-SHA256 Credential=RVLKAAAAAAAAAAAAAAAA/20261121/us-east-1/ssm/aws4_request, \
-                 SignedHeaders=host;x-amz-date, Signature=00";
+/// The body of an operation of the AWS edge.
+fn aws_body(operation: &str) -> &'static str {
+    match operation {
+        "DescribeSessions" => r#"{"State":"Active"}"#,
+        "TerminateSession" => r#"{"SessionId":"alice-07a16060613c408b5"}"#,
+        "GetConnectionStatus" => r#"{"Target":"web-1"}"#,
+        other => panic!("{other}: say here what its body is"),
+    }
+}
+
+async fn aws(bastion: &Bastion, tried: &Tried) {
+    let (key, secret) = &bastion.signing_key;
     for (operation, action) in ravelin_aws::OPERATIONS {
         let target = format!("AmazonSSM.{operation}");
         let named = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
-        let (status, text) = bastion.ask("POST", "/", Some("{}"), &named).await;
+        let body = aws_body(operation);
+        let (status, text) = bastion.ask("POST", "/", Some(body), &named).await;
         // The service itself answers 400 here and says why by name.
         assert!(
             status == 400 && text.contains("MissingAuthenticationToken"),
             "{operation} ({action}): {status} {text}"
         );
-        let signed = [named[0], named[1], ("authorization", wrong), ("x-amz-date", "20261121T000000Z")];
-        let (status, text) = bastion.ask("POST", "/", Some("{}"), &signed).await;
-        assert!(matches!(status, 400 | 403), "{operation} ({action}) with a wrong proof: {status} {text}");
+        tried.note(operation, With::NoProof);
+
+        let wrong = signature(bastion, key, "not the key's secret", &named, body);
+        let (status, text) = bastion.ask("POST", "/", Some(body), &joined(&named, &wrong)).await;
+        assert!(
+            matches!(status, 400 | 403) && text.contains("InvalidSignatureException"),
+            "{operation} ({action}) with a wrong proof: {status} {text}"
+        );
+        tried.note(operation, With::WrongProof);
+
+        let right = signature(bastion, key, secret, &named, body);
+        let (status, text) = bastion.ask("POST", "/", Some(body), &joined(&named, &right)).await;
+        match *operation {
+            // To whoever may not know of a session or a target, it is not there.
+            "TerminateSession" => {
+                assert!(status == 400 && text.contains("DoesNotExistException"), "{operation}: {status} {text}");
+            }
+            "GetConnectionStatus" => {
+                assert!(status == 200 && text.contains("notconnected"), "{operation}: {status} {text}");
+            }
+            _ => assert!(
+                status == 400 && text.contains("AccessDeniedException"),
+                "{operation} ({action}) without rights: {status} {text}"
+            ),
+        }
+        tried.note(operation, With::NoRights);
     }
+}
+
+fn joined<'a>(some: &[(&'a str, &'a str)], more: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+    some.iter().copied().chain(more.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect()
+}
+
+/// The headers that sign a request of now, by AWS's own signer.
+fn signature(
+    bastion: &Bastion,
+    key: &str,
+    secret: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Vec<(String, String)> {
+    use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+    let identity = aws_credential_types::Credentials::new(key, secret, None, None, "test").into();
+    let params = aws_sigv4::sign::v4::SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name("ssm")
+        .time(std::time::SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()
+        .expect("all is set")
+        .into();
+    let url = format!("{}/", bastion.http);
+    let body = SignableBody::Bytes(body.as_bytes());
+    let request = SignableRequest::new("POST", &url, headers.iter().copied(), body).expect("a request");
+    let (instructions, _signature) = sign(request, &params).expect("signed").into_parts();
+    instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// A client that takes any host key and notes when its agent is asked for.
@@ -343,30 +467,33 @@ async fn connect(bastion: &Bastion) -> Client {
     Client { handle, agent_asked }
 }
 
-async fn ssh(bastion: &Bastion) {
+async fn ssh(bastion: &Bastion, tried: &Tried) {
     let stranger = Arc::new(PrivateKey::from(Ed25519Keypair::from_seed(&[8; 32])));
     // All at once: who does not log in is heard out until the end of the grace.
-    join_all(SSH.iter().map(|(kind, action)| ssh_kind(bastion, &stranger, kind, *action))).await;
+    join_all(SSH.iter().map(|(kind, action)| ssh_kind(bastion, tried, &stranger, kind, *action))).await;
 }
 
-async fn ssh_kind(bastion: &Bastion, stranger: &Arc<PrivateKey>, kind: &str, action: Action) {
+async fn ssh_kind(bastion: &Bastion, tried: &Tried, stranger: &Arc<PrivateKey>, kind: &str, action: Action) {
     // As `ssh -J` comes in, and as everybody else does.
     let user = if action == Action::OpenTunnel { "alice" } else { "alice:web-1" };
     // Without any login: the bastion must not so much as open a channel.
     let mut nobody = connect(bastion).await;
     assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) without a login");
+    tried.note(kind, With::NoProof);
     // With a stranger's key.
     let mut nobody = connect(bastion).await;
     let key = PrivateKeyWithHashAlg::new(Arc::clone(stranger), None);
     let login = nobody.handle.authenticate_publickey(user, key).await;
     assert!(!login.is_ok_and(|login| login.success()), "{kind} ({action}) with a wrong proof");
     assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) with a wrong proof");
+    tried.note(kind, With::WrongProof);
     // With the right key and without rights.
     let mut alice = connect(bastion).await;
     let key = PrivateKeyWithHashAlg::new(Arc::new(bastion.key.clone()), None);
     let login = alice.handle.authenticate_publickey(user, key).await.expect("an answer");
     assert!(login.success(), "{kind}: the proof is right");
     assert!(!opens(&mut alice, kind).await, "{kind} ({action}) without rights");
+    tried.note(kind, With::NoRights);
 }
 
 /// Whether what was asked for was granted.

@@ -34,8 +34,8 @@ impl Rules {
     }
 
     fn answer(&self, question: &Question<'_>) -> Option<bool> {
-        match self.policy.decide(question) {
-            Ok(decision) => Some(decision.is_allow()),
+        match self.policy.permits(question) {
+            Ok(answer) => Some(answer),
             Err(down) => {
                 tracing::error!(
                     action = question.action.word(),

@@ -144,4 +144,12 @@ pub trait Policy: Send + Sync + 'static {
     /// # Errors
     /// [`PolicyDown`] when it cannot be computed; the caller then holds to [`crate::policy::without_engine`].
     fn decide(&self, question: &Question<'_>) -> Result<Decision, PolicyDown>;
+
+    /// Whether [`Policy::decide`] says yes, for callers who do not ask why: thousands of times for one list.
+    ///
+    /// # Errors
+    /// As [`Policy::decide`].
+    fn permits(&self, question: &Question<'_>) -> Result<bool, PolicyDown> {
+        self.decide(question).map(|decision| decision.is_allow())
+    }
 }

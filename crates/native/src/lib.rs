@@ -12,18 +12,22 @@
 //! request   parameters, bodies and path segments, checked and named when wrong
 //! api/      one file per operation
 //! feed      the event stream: follows the record, one page at a time
+//! stream    the client half of it: puts events together from bytes
 //! ```
 //!
 //! This crate never knows: SQL, TLS, a socket, a configuration file, a cloud's dialect, the secret of a target.
 
 mod api;
 mod feed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 mod map;
 mod refusal;
 mod request;
 pub mod server;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod wire;

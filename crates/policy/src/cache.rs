@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 
 /// All that an answer can depend on, as bytes: equal keys are equal questions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Box<[u8]>);
+pub(crate) struct Key(Vec<u8>);
 
 impl Key {
     /// The key of a question; the client's address counts only where policies ask for it.
@@ -49,7 +49,7 @@ impl Key {
                 IpAddr::V6(v6) => key.bytes(&v6.octets()),
             }
         }
-        Self(key.0.into_boxed_slice())
+        Self(key.0)
     }
 }
 
@@ -111,24 +111,25 @@ impl Answers {
         Self { bytes_max, generations: RwLock::default() }
     }
 
-    /// The kept answer.
-    pub(crate) fn find(&self, key: &Key) -> Option<Decision> {
+    /// What `read` takes from the kept answer.
+    pub(crate) fn find<T>(&self, key: &Key, read: impl Fn(&Decision) -> T) -> Option<T> {
         let found = {
             // A panic cannot leave the maps half written, so a poisoned lock is as good as any.
             let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(decision) = generations.young.get(key) {
-                return Some(decision.clone());
+                return Some(read(decision));
             }
             generations.old.get(key).cloned()
         };
         if let Some(decision) = &found {
             self.keep(key.clone(), decision);
         }
-        found
+        found.as_ref().map(read)
     }
 
     /// Keeps an answer. One that is too large for the bound is not kept.
-    pub(crate) fn keep(&self, key: Key, decision: &Decision) {
+    pub(crate) fn keep(&self, mut key: Key, decision: &Decision) {
+        key.0.shrink_to_fit();
         let bytes = weight(&key, decision);
         if bytes > self.bytes_max {
             return;
@@ -168,7 +169,7 @@ mod tests {
     use std::collections::{BTreeSet, HashSet};
 
     fn key(n: u32) -> Key {
-        Key(Box::from(n.to_le_bytes()))
+        Key(n.to_le_bytes().to_vec())
     }
 
     fn answer(n: u32) -> Decision {
@@ -182,10 +183,10 @@ mod tests {
         for n in 1000..2000 {
             answers.keep(key(n), &answer(n));
             // Asked for again and again.
-            assert_eq!(answers.find(&key(1000)), Some(answer(1000)), "after {n}");
+            assert_eq!(answers.find(&key(1000), Decision::clone), Some(answer(1000)), "after {n}");
         }
-        assert_eq!(answers.find(&key(1001)), None);
-        assert_eq!(answers.find(&key(1999)), Some(answer(1999)));
+        assert_eq!(answers.find(&key(1001), Decision::clone), None);
+        assert_eq!(answers.find(&key(1999), Decision::clone), Some(answer(1999)));
         let generations = answers.generations.read().expect("no panic");
         assert!(generations.young.len() <= 10 && generations.old.len() <= 10);
         let held: usize = generations.young.iter().map(|(k, d)| weight(k, d)).sum();
@@ -229,6 +230,6 @@ mod tests {
     fn an_answer_above_the_bound_is_not_kept() {
         let answers = Answers::with_bytes_max(8);
         answers.keep(key(1), &answer(1));
-        assert_eq!(answers.find(&key(1)), None);
+        assert_eq!(answers.find(&key(1), Decision::clone), None);
     }
 }

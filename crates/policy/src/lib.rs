@@ -92,6 +92,17 @@ impl CedarPolicy {
         self.certain(&response, question)
     }
 
+    /// What `read` takes from the answer, which is kept.
+    fn answer<T>(&self, question: &Question<'_>, read: impl Fn(&Decision) -> T) -> Result<T, PolicyDown> {
+        let key = Key::of(question, self.asks_client);
+        if let Some(answer) = self.answers.find(&key, &read) {
+            return Ok(answer);
+        }
+        let decision = self.decide_uncached(question)?;
+        self.answers.keep(key, &decision);
+        Ok(read(&decision))
+    }
+
     fn authorize(&self, request: &Request, entities: &Entities) -> Response {
         Authorizer::new().is_authorized(request, &self.policies, entities)
     }
@@ -147,13 +158,11 @@ impl Policy for CedarPolicy {
     /// [`PolicyDown`] when a policy whose evaluation failed could have changed the answer, or when the question's
     /// resource does not fit its action.
     fn decide(&self, question: &Question<'_>) -> Result<Decision, PolicyDown> {
-        let key = Key::of(question, self.asks_client);
-        if let Some(decision) = self.answers.find(&key) {
-            return Ok(decision);
-        }
-        let decision = self.decide_uncached(question)?;
-        self.answers.keep(key, &decision);
-        Ok(decision)
+        self.answer(question, Decision::clone)
+    }
+
+    fn permits(&self, question: &Question<'_>) -> Result<bool, PolicyDown> {
+        self.answer(question, Decision::is_allow)
     }
 }
 

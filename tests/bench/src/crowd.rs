@@ -283,17 +283,21 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
     let mut native = Vec::new();
     for _ in 0..TIMES {
         let begun = Instant::now();
-        let ids = crowd.live_ids().await?;
+        let request = crowd.http.get(format!("{}/api/v1/sessions?state=live&limit=1000", crowd.ravelin.http));
+        let answer = request.bearer_auth(&crowd.ravelin.token).send().await?.error_for_status()?.bytes().await?;
+        // What the client makes of it costs the client.
         native.push(millis(begun.elapsed()));
-        if ids.len() != LIVE {
-            bail!("{} of {LIVE} are listed", ids.len());
+        let count = parsed(&answer)?["items"].as_array().context("items")?.len();
+        if count != LIVE {
+            bail!("{count} of {LIVE} are listed");
         }
     }
+    report.add("list of 1,000 live, own API, p50", percentile(&mut native, 0.5), "ms", None);
     report.add("list of 1,000 live, own API, p99", percentile(&mut native, 0.99), "ms", goal);
 
     let mut aws = Vec::new();
     for _ in 0..TIMES {
-        let begun = Instant::now();
+        let mut spent = Duration::ZERO;
         let mut count = 0;
         let mut next: Option<String> = None;
         loop {
@@ -301,14 +305,17 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
             if let Some(token) = next {
                 body["NextToken"] = json!(token);
             }
+            let begun = Instant::now();
             let answer = signed(&crowd, &body.to_string()).await?;
+            spent += begun.elapsed();
+            let answer = parsed(&answer)?;
             count += answer["Sessions"].as_array().context("Sessions")?.len();
             next = answer["NextToken"].as_str().map(str::to_owned);
             if next.is_none() {
                 break;
             }
         }
-        aws.push(millis(begun.elapsed()));
+        aws.push(millis(spent));
         if count != LIVE {
             bail!("{count} of {LIVE} are listed");
         }
@@ -327,19 +334,22 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
     let token = token["access_token"].as_str().context("access_token")?.to_owned();
     let mut azure = Vec::new();
     for _ in 0..TIMES {
-        let begun = Instant::now();
+        let mut spent = Duration::ZERO;
         let mut url = format!("{}{path}/getActiveSessions?api-version=2024-05-01", crowd.ravelin.http);
         let mut count = 0;
         loop {
             let request = crowd.http.post(&url).bearer_auth(&token).header("content-length", 0);
-            let answer: Value = request.send().await?.error_for_status()?.json().await?;
+            let begun = Instant::now();
+            let answer = request.send().await?.error_for_status()?.bytes().await?;
+            spent += begun.elapsed();
+            let answer = parsed(&answer)?;
             count += answer["value"].as_array().context("value")?.len();
             match answer["nextLink"].as_str() {
                 Some(next) if !next.is_empty() => next.clone_into(&mut url),
                 _ => break,
             }
         }
-        azure.push(millis(begun.elapsed()));
+        azure.push(millis(spent));
         if count != LIVE {
             bail!("{count} of {LIVE} are listed");
         }
@@ -349,7 +359,11 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn signed(crowd: &Crowd, body: &str) -> Result<Value> {
+fn parsed(answer: &[u8]) -> Result<Value> {
+    Ok(serde_json::from_slice(answer)?)
+}
+
+async fn signed(crowd: &Crowd, body: &str) -> Result<bytes::Bytes> {
     use aws_credential_types::Credentials;
     use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
     use aws_sigv4::sign::v4;
@@ -373,5 +387,5 @@ async fn signed(crowd: &Crowd, body: &str) -> Result<Value> {
     let mut request = request.body(body.to_owned())?;
     instructions.apply_to_request_http1x(&mut request);
     let answer = crowd.http.execute(request.try_into()?).await?.error_for_status()?;
-    Ok(answer.json().await?)
+    Ok(answer.bytes().await?)
 }

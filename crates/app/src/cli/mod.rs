@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sessions  kill  watch  credentials  targets  whoami  completions     the verbs
-//! client    requests and what is said when they fail      stream       the event stream, line by line
+//! client    requests and what is said when they fail
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
 //! screen    how an answer is shown          table  columns that fit    plain   what untrusted text may look like
 //! failure   what is said, and the exit status             ask          questions to the person
@@ -23,7 +23,6 @@ mod resolve;
 pub(crate) mod screen;
 mod sessions;
 mod span;
-mod stream;
 pub(crate) mod table;
 mod targets;
 mod watch;

@@ -32,16 +32,9 @@ pub(crate) async fn list_sessions(
     Extension(caller): Extension<Caller>,
     params: Params,
 ) -> Result<Json<wire::SessionPage>, Fault> {
-    let (filter, page) = read(params)?;
-    let filter = map::filter(&filter)?;
-    let order = map::order(page.order.as_deref())?;
-    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
-    if limit == 0 || limit > SessionQuery::LIMIT_MAX {
-        let because = format!("must be 1 to {}, this is {limit}", SessionQuery::LIMIT_MAX);
-        return Err(Refusal::invalid("limit", because).into());
-    }
+    let (filter, order, limit, cursor) = asked(params)?;
     let question = question(&caller, &filter, order);
-    let after = match page.cursor {
+    let after = match cursor {
         None => None,
         Some(cursor) => Some(pager.open(&cursor, &question).ok_or_else(|| {
             Refusal::invalid("cursor", "is not one of this list; it belongs to one caller, filter and order")
@@ -52,6 +45,19 @@ pub(crate) async fn list_sessions(
         next_cursor: found.next.map(|cursor| pager.seal(&cursor, &question)),
         items: found.items.into_iter().map(map::session).collect(),
     }))
+}
+
+/// The parameters, understood: filter, order, limit and cursor.
+pub(crate) fn asked(params: Params) -> Result<(SessionFilter, Order, u32, Option<String>), Refusal> {
+    let (filter, page) = read(params)?;
+    let filter = map::filter(&filter)?;
+    let order = map::order(page.order.as_deref())?;
+    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
+    if limit == 0 || limit > SessionQuery::LIMIT_MAX {
+        let because = format!("must be 1 to {}, this is {limit}", SessionQuery::LIMIT_MAX);
+        return Err(Refusal::invalid("limit", because));
+    }
+    Ok((filter, order, limit, page.cursor))
 }
 
 /// What must be the same when a cursor comes back.

@@ -32,7 +32,7 @@ pub(crate) async fn terminate_matching(
     request::Json(wish): request::Json<wire::TerminateMatching>,
 ) -> Result<Json<wire::Matching>, Fault> {
     params.none()?;
-    let filter = live_only(map::filter(&wish.filter).map_err(within_filter)?, &wish.filter.state)?;
+    let filter = filter(&wish)?;
     let reason = ending::reason(wish.reason)?;
     let wait = ending::wait(wish.wait_ms)?;
     if !wish.dry_run && wish.expect.is_none() {
@@ -53,6 +53,11 @@ pub(crate) async fn terminate_matching(
             Ok(Json(wire::Matching { dry_run: false, matching, sessions: None, outcomes: Some(outcomes) }))
         }
     }
+}
+
+/// Which sessions the wish means.
+pub(crate) fn filter(wish: &wire::TerminateMatching) -> Result<SessionFilter, Refusal> {
+    live_only(map::filter(&wish.filter).map_err(within_filter)?, &wish.filter.state)
 }
 
 /// The filter held to live sessions; what has ended cannot be ended.

@@ -10,15 +10,16 @@ use ravelin_model::{
 };
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Row, named_params};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::OnceLock;
 
 /// The columns that [`session`] reads.
-pub(super) const SESSION_COLUMNS: &str = "created, id, principal, groups, auth, client_address, client_software, \
-    target_id, target_name, target_address, target_port, target_labels, target_aliases, login, protocol, kind, \
-    document, reason, node, epoch, tags, state, connected, since, ended, end_reason, end_actor, end_detail, \
-    last_activity, bytes_in, bytes_out, recording";
+pub(super) const SESSION_COLUMNS: &str = "state, connected, end_reason, end_actor, end_detail, since, ended, id, \
+    principal, groups, auth, client_address, client_software, target_id, target_name, target_address, target_port, \
+    target_labels, target_aliases, login, protocol, kind, document, reason, node, epoch, tags, last_activity, \
+    bytes_in, bytes_out, recording, created";
 
 /// The columns that [`event`] reads.
 pub(super) const EVENT_COLUMNS: &str = "seq, at, kind, actor, session, facts";
@@ -152,8 +153,8 @@ impl<'a> Place<'a> {
 
 /// Reads a row of [`SESSION_COLUMNS`].
 pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
-    static PLACES: OnceLock<Places> = OnceLock::new();
-    let row = &Cells::of(row, SESSION_COLUMNS, &PLACES);
+    static COLUMNS: Columns = OnceLock::new();
+    let row = &Cells::of(row, SESSION_COLUMNS, &COLUMNS);
     let state = parsed(row, "state", State::from_word)?;
     let ending = || {
         Ok(Ending {
@@ -179,6 +180,9 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
         id: parsed(row, "id", ok(SessionId::parse))?,
         principal: parsed(row, "principal", ok(PrincipalName::parse))?,
         groups: parsed(row, "groups", |text| {
+            if text == "[]" {
+                return Some(BTreeSet::new());
+            }
             let names: Vec<String> = serde_json::from_str(text).ok()?;
             names.iter().map(|name| GroupName::parse(name).ok()).collect()
         })?,
@@ -213,8 +217,8 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
 
 /// Reads a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<AuditEvent, Refusal> {
-    static PLACES: OnceLock<Places> = OnceLock::new();
-    let row = &Cells::of(row, EVENT_COLUMNS, &PLACES);
+    static COLUMNS: Columns = OnceLock::new();
+    let row = &Cells::of(row, EVENT_COLUMNS, &COLUMNS);
     let deed = Deed {
         kind: parsed(row, "kind", AuditKind::from_word)?,
         actor: parsed(row, "actor", Actor::from_text)?,
@@ -240,8 +244,8 @@ pub(super) fn insert_event(connection: &Connection, deed: &Deed, at: Time) -> ru
 
 /// Reads a row of [`CREDENTIAL_COLUMNS`].
 pub(super) fn credential(row: &Row<'_>) -> Result<Credential, Refusal> {
-    static PLACES: OnceLock<Places> = OnceLock::new();
-    let row = &Cells::of(row, CREDENTIAL_COLUMNS, &PLACES);
+    static COLUMNS: Columns = OnceLock::new();
+    let row = &Cells::of(row, CREDENTIAL_COLUMNS, &COLUMNS);
     Ok(Credential {
         id: parsed(row, "id", ok(CredentialId::parse))?,
         kind: parsed(row, "kind", CredentialKind::from_word)?,
@@ -288,6 +292,9 @@ fn json_map(pairs: &BTreeMap<String, String>) -> String {
 }
 
 fn map_from_json(text: &str) -> Option<BTreeMap<String, String>> {
+    if text == "{}" {
+        return Some(BTreeMap::new());
+    }
     serde_json::from_str(text).ok()
 }
 
@@ -296,23 +303,33 @@ fn ok<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Option<T> 
     move |text| parse(text).ok()
 }
 
-/// A row whose columns are found by name without asking SQLite for the name of each.
+/// A row whose columns are found by name, at the price of one comparison each when they are read in their order.
 struct Cells<'a> {
     row: &'a Row<'a>,
-    places: &'static Places,
+    columns: &'static [&'static str],
+    /// Where the next one is expected.
+    next: Cell<usize>,
 }
 
-type Places = HashMap<&'static str, usize>;
+type Columns = OnceLock<Vec<&'static str>>;
 
 impl<'a> Cells<'a> {
-    /// `columns` is the list that the row was selected with; `places` is that list's own.
-    fn of(row: &'a Row<'a>, columns: &'static str, places: &'static OnceLock<Places>) -> Self {
-        let places = places.get_or_init(|| columns.split(", ").enumerate().map(|(at, name)| (name, at)).collect());
-        Self { row, places }
+    /// `columns` is the list that the row was selected with; `split` is that list's own.
+    fn of(row: &'a Row<'a>, columns: &'static str, split: &'static Columns) -> Self {
+        let columns = split.get_or_init(|| columns.split(", ").collect());
+        Self { row, columns, next: Cell::new(0) }
     }
 
     fn place(&self, column: &'static str) -> Result<usize, Refusal> {
-        self.places.get(column).copied().ok_or_else(|| unreadable(column, "it was not selected"))
+        let expected = self.next.get();
+        let place = if self.columns.get(expected) == Some(&column) {
+            expected
+        } else {
+            let found = self.columns.iter().position(|name| *name == column);
+            found.ok_or_else(|| unreadable(column, "it was not selected"))?
+        };
+        self.next.set(place + 1);
+        Ok(place)
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn sessions(connection: &Connection, query: &SessionQuery) -> Result<
     let mut keys = page_keys(connection, query).map_err(from_sqlite)?;
     let has_more = keys.len() > limit;
     keys.truncate(limit);
-    let items = sessions_at(connection, &keys)?;
+    let items = sessions_at(connection, &keys, query.order)?;
     let next = match items.last() {
         Some(last) if has_more => Some(Cursor { created: last.created, id: last.id().clone() }),
         Some(_) | None => None,
@@ -50,17 +50,25 @@ pub(super) fn sessions(connection: &Connection, query: &SessionQuery) -> Result<
     Ok(Page { items, next })
 }
 
-fn sessions_at(connection: &Connection, keys: &[i64]) -> Result<Vec<Session>, Refusal> {
-    let sql = format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE created = ?1");
+/// The rows of these keys, in their order, which is that of the query.
+fn sessions_at(connection: &Connection, keys: &[i64], order: Order) -> Result<Vec<Session>, Refusal> {
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS} FROM sessions WHERE created IN (SELECT value FROM json_each(?1)) ORDER BY created"
+    );
     let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
+    let list = serde_json::Value::from_iter(keys.iter().copied()).to_string();
+    let mut rows = statement.query([list]).map_err(from_sqlite)?;
     let mut sessions = Vec::with_capacity(keys.len());
-    for key in keys {
-        let mut rows = statement.query([key]).map_err(from_sqlite)?;
-        match rows.next().map_err(from_sqlite)? {
-            Some(row) => sessions.push(row::session(row)?),
-            // INVARIANT: a page is read in one snapshot, so a key found there leads to a row.
-            None => return Err(Refusal::internal(format!("an index of the sessions names no row: {key}"))),
-        }
+    while let Some(row) = rows.next().map_err(from_sqlite)? {
+        sessions.push(row::session(row)?);
+    }
+    if sessions.len() != keys.len() {
+        // INVARIANT: a page is read in one snapshot, so a key found there leads to a row.
+        let because = format!("an index of the sessions names {} rows, {} are there", keys.len(), sessions.len());
+        return Err(Refusal::internal(because));
+    }
+    if order == Order::NewestFirst {
+        sessions.reverse();
     }
     Ok(sessions)
 }
@@ -617,6 +625,16 @@ mod tests {
                 }
             }
         }
+        let rows = Sql {
+            text: format!(
+                "SELECT {SESSION_COLUMNS} FROM sessions WHERE created IN (SELECT value FROM json_each(?1)) \
+                 ORDER BY created"
+            ),
+            values: vec!["[1,2]".to_owned().into()],
+        };
+        let details = plan(&connection, &rows);
+        assert!(details.iter().any(|detail| detail.contains("sessions USING INTEGER PRIMARY KEY")), "{details:?}");
+        assert!(details.iter().all(|detail| !detail.contains("TEMP B-TREE")), "{details:?}");
         let whole = Path::whole_table();
         let query = SessionQuery::first(any(), 50);
         let details = plan(&connection, &merged(&whole.streams, between, &[&kind], &query));

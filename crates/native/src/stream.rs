@@ -1,27 +1,28 @@
-//! Server-sent events, bytes in, events out. No I/O.
+//! The client half of the event stream: server-sent events, bytes in, events out. No I/O.
 //!
 //! Source: <https://html.spec.whatwg.org/multipage/server-sent-events.html>, as far as the bastion uses it.
 
-/// Longest block that is put together.
-const BLOCK_BYTES_MAX: usize = 16 << 20;
+/// Longest block that is put together, in bytes.
+pub const BLOCK_BYTES_MAX: usize = 16 << 20;
 
 /// One event of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Block {
+pub struct Block {
     /// The place in the record that this block moves the reader to.
-    pub(crate) id: Option<u64>,
+    pub id: Option<u64>,
     /// The kind; empty for a block that only moves the place.
-    pub(crate) event: String,
-    pub(crate) data: String,
+    pub event: String,
+    /// What it carries, as JSON.
+    pub data: String,
 }
 
-/// A stream that is no event stream.
+/// A stream that is no event stream; says in what way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Broken(pub(crate) &'static str);
+pub struct Broken(pub &'static str);
 
-/// Puts blocks together from pieces of any size.
+/// Puts blocks together from pieces of any size. What it holds is bounded by [`BLOCK_BYTES_MAX`] and a small constant.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     line: Vec<u8>,
     block: Block,
     begun: bool,
@@ -29,7 +30,10 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Takes in bytes and gives out the blocks that they complete.
-    pub(crate) fn handle(&mut self, bytes: &[u8]) -> Result<Vec<Block>, Broken> {
+    ///
+    /// # Errors
+    /// [`Broken`]; the decoder is of no use then.
+    pub fn handle(&mut self, bytes: &[u8]) -> Result<Vec<Block>, Broken> {
         let mut done = Vec::new();
         for &byte in bytes {
             if byte != b'\n' {

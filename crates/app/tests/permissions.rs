@@ -153,7 +153,7 @@ impl Tried {
 
     /// Every operation of the tables was tried in every way, those whose proof is their path with a wrong one, and nothing
     /// else.
-    fn is_all_of(self, tables: &[&[(&str, Action)]], proof_in_path: &[(&str, Action)]) {
+    fn covers(self, tables: &[&[(&str, Action)]], proof_in_path: &[(&str, Action)]) {
         let wanted: BTreeSet<(String, With)> = tables
             .iter()
             .flat_map(|table| table.iter())
@@ -227,7 +227,7 @@ async fn every_door_refuses_whoever_has_no_proof_and_whoever_has_no_rights() {
     aws(&bastion, &tried).await;
     ssh(&bastion, &tried).await;
     let (with_paths, with_forms): (Vec<_>, Vec<_>) = ravelin_azure::DATA_OPERATIONS.iter().copied().partition(in_path);
-    tried.is_all_of(
+    tried.covers(
         &[ravelin_native::OPERATIONS, ravelin_azure::OPERATIONS, ravelin_aws::OPERATIONS, SSH, &with_forms],
         &with_paths,
     );

@@ -755,9 +755,10 @@ async fn streams_have_seats_and_give_them_back() {
     readers.push(Reader::connect(&house, &alice, "/api/v1/events", None).await);
 }
 
-/// Not a benchmark, a guard: an optimised build answers in a tenth of this.
+/// How long it takes is printed (`cargo test --release -p ravelin-native thousand -- --nocapture`); what it must not take
+/// is for the benchmark to say, because a test shares the machine with others.
 #[tokio::test]
-async fn a_thousand_live_sessions_are_listed_in_no_time() {
+async fn a_thousand_live_sessions_are_listed_at_once() {
     let house = House::new().await;
     let olga = house.token("olga").await;
     let token = SecretString::from(house.token("alice").await);
@@ -783,9 +784,10 @@ async fn a_thousand_live_sessions_are_listed_in_no_time() {
             house.raw(request(&olga, Method::GET, "/api/v1/sessions?state=live&limit=1000", None)).await;
         times.push(start.elapsed());
         assert_eq!(status, StatusCode::OK);
-        assert!(body.len() > 300_000);
+        let page: wire::SessionPage = serde_json::from_slice(&body).expect("a page");
+        let ids: BTreeSet<&str> = page.items.iter().map(|session| session.id.as_str()).collect();
+        assert_eq!((ids.len(), page.next_cursor), (1000, None));
     }
     times.sort();
     println!("1000 live sessions: median {:?}, slowest {:?}", times[10], times[19]);
-    assert!(times[10] < Duration::from_millis(250), "{times:?}");
 }

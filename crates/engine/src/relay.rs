@@ -7,6 +7,7 @@ use crate::registry::Live;
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -103,7 +104,8 @@ impl Relay {
             Flow::In => &self.live.bytes_in,
             Flow::Out => &self.live.bytes_out,
         };
-        let moving = async {
+        // Pinned here, because a future that is handed on by value takes its room twice, for as long as the channel lasts.
+        let moving = pin!(async {
             loop {
                 let Some(unit) = source.next().await else { return Stopped::SourceClosed };
                 if let Unit::Data(bytes) | Unit::ErrorData(bytes) = &unit {
@@ -113,7 +115,7 @@ impl Relay {
                     return Stopped::SinkClosed;
                 }
             }
-        };
+        });
         self.live.ended.run_until_cancelled(moving).await.unwrap_or(Stopped::Ended)
     }
 

@@ -57,7 +57,7 @@ async fn other_methods_are_not_offered() {
     else {
         panic!("let in without any proof");
     };
-    assert!(start.elapsed() < Duration::from_millis(500), "the probe is answered at once");
+    assert!(start.elapsed() < Duration::from_secs(1), "the probe is answered at once");
     assert_eq!(&*remaining_methods, &[russh::MethodKind::PublicKey]);
     assert!(!handle.authenticate_password("alice", "alice").await.expect("an answer").success());
 }
@@ -66,7 +66,8 @@ async fn other_methods_are_not_offered() {
 async fn the_slow_and_the_loud_are_shown_out() {
     let bastion = Bastion::start_with(Setup {
         config: |config| {
-            config.login_grace = Duration::from_millis(300);
+            // Enough for somebody honest on a busy machine.
+            config.login_grace = Duration::from_secs(5);
             config.bytes_before_login_max = 4096;
         },
         ..Setup::default()
@@ -79,16 +80,18 @@ async fn the_slow_and_the_loud_are_shown_out() {
         let mut rest = Vec::new();
         tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("closed in time").unwrap_or(0)
     };
-    closes(b"").await;
-    closes(b"SSH-2.0-slow\r\n").await;
-    closes(b"GET / HTTP/1.1\r\n\r\n").await;
-    closes(&[0; 300]).await;
     // A packet that is announced as large and never comes to an end.
     let mut loud = b"SSH-2.0-loud\r\n\x00\x03\x00\x00".to_vec();
     loud.resize(100_000, 0x41);
-    closes(&loud).await;
-    // One that is announced as larger than any.
-    closes(b"SSH-2.0-large\r\n\xff\xff\xff\xff").await;
+    tokio::join!(
+        closes(b""),
+        closes(b"SSH-2.0-slow\r\n"),
+        closes(b"GET / HTTP/1.1\r\n\r\n"),
+        closes(&[0; 300]),
+        closes(&loud),
+        // One that is announced as larger than any.
+        closes(b"SSH-2.0-large\r\n\xff\xff\xff\xff"),
+    );
     assert!(bastion.knock("alice", &bastion.person).await.1, "the door is open to others");
 }
 

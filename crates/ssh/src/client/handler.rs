@@ -91,13 +91,14 @@ pub(crate) struct TargetHandler {
     pub(super) pinned: Vec<String>,
     pub(super) seen: Arc<Seen>,
     pub(super) backlog: Arc<Backlog>,
-    pub(super) inbound: mpsc::Sender<Inbound>,
+    // Boxed, because a queue holds room for 32 of what it carries, whether it is used or not.
+    pub(super) inbound: mpsc::Sender<Box<Inbound>>,
 }
 
 impl TargetHandler {
     fn hand_over(&self, inbound: Inbound) {
         // When nobody has time for it, dropping its reply refuses the channel.
-        if self.inbound.try_send(inbound).is_err() {
+        if self.inbound.try_send(Box::new(inbound)).is_err() {
             tracing::debug!("a channel that a target opened was refused: too many at once, or nobody there");
         }
     }

@@ -287,7 +287,7 @@ pub(crate) struct Link {
     watch: Arc<Watch>,
     backlog: Arc<Backlog>,
     seen: Arc<Seen>,
-    inbound: Mutex<Option<mpsc::Receiver<Inbound>>>,
+    inbound: Mutex<Option<mpsc::Receiver<Box<Inbound>>>>,
     // Address and port of what the target listens on for the client.
     forwards: Mutex<HashSet<(String, u32)>>,
 }
@@ -299,7 +299,7 @@ impl Link {
     }
 
     /// Channels that the target opens, given once.
-    pub(crate) fn take_inbound(&self) -> Option<mpsc::Receiver<Inbound>> {
+    pub(crate) fn take_inbound(&self) -> Option<mpsc::Receiver<Box<Inbound>>> {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

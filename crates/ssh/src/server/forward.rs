@@ -10,6 +10,7 @@ use ravelin_engine::relay::Flow;
 use ravelin_model::policy::Action;
 use russh::server::{ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelOpenFailure, client};
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -44,7 +45,8 @@ pub(super) async fn direct(
             return;
         }
     };
-    match up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port).await {
+    // Boxed, so that its memory is given back while the forward lasts.
+    match Box::pin(up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port)).await {
         Ok(target) => {
             reply.accept().await;
             join(&connection, channel, target, &up).await;
@@ -68,12 +70,12 @@ pub(super) fn unconnected(text: String) -> ChannelOpenFailure {
 }
 
 /// The next channel that the target opens.
-pub(super) async fn next(inbound: &mut mpsc::Receiver<Inbound>) -> Option<Inbound> {
+pub(super) async fn next(inbound: &mut mpsc::Receiver<Box<Inbound>>) -> Option<Box<Inbound>> {
     inbound.recv().await
 }
 
 /// Connects a channel that the target opens to the client, if it was asked for.
-pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up>) {
+pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &Arc<Up>) {
     let Some(place) = connection.place() else {
         tracing::debug!("a channel from a target was refused: too many on this connection");
         return;
@@ -81,7 +83,7 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Inbound, up: &Arc<Up
     let (owner, up) = (Arc::clone(connection), Arc::clone(up));
     connection.spawn(async move {
         let _place = place;
-        let (target, reply, opened) = match inbound {
+        let (target, reply, opened) = match *inbound {
             Inbound::Forwarded { channel, reply, address, port, originator, originator_port } => {
                 if !up.link.listens(port) {
                     return;
@@ -119,8 +121,8 @@ async fn join(connection: &Arc<Connection>, client: Channel<Msg>, target: Channe
     let (client_write, target_write) = (Arc::new(client_write), Arc::new(target_write));
     let mut to_client = ClientSink::for_bytes(Arc::clone(&client_write), connection.handle.clone());
     let mut to_target = TargetSink { write: Arc::clone(&target_write) };
-    let inward = up.relay.pump(Flow::In, &mut from_client, &mut to_target);
-    let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);
+    let inward = pin!(up.relay.pump(Flow::In, &mut from_client, &mut to_target));
+    let outward = pin!(up.relay.pump(Flow::Out, &mut from_target, &mut to_client));
     both(inward, outward).await;
     // Either side may be gone, which comes to the same.
     let _closed = (target_write.close().await, client_write.close().await);

@@ -18,6 +18,7 @@ use russh::keys::{Algorithm, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -104,6 +105,12 @@ impl Entry {
     }
 }
 
+/// What a callback waits for lies in the library's task for as long as the connection lasts, and four times over, because
+/// it hands its futures on by value. So what is not small goes to the heap and is given back.
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(future)
+}
+
 /// Answers one client.
 pub(super) struct ClientHandler {
     entry: Arc<Entry>,
@@ -158,7 +165,7 @@ impl Handler for ClientHandler {
         let Some((user, line)) = user::parse(user).zip(Self::usable(key.public_key, key.algorithm)) else {
             return Ok(Auth::reject());
         };
-        match self.shared.identity.ssh_key(user.principal.as_str(), &line, self.entry.contact()).await {
+        match boxed(self.shared.identity.ssh_key(user.principal.as_str(), &line, self.entry.contact())).await {
             Ok(caller) => {
                 self.stage = Stage::Proven { caller: Box::new(caller), user };
                 Ok(Auth::Accept)
@@ -285,8 +292,9 @@ impl Handler for ClientHandler {
                 _ => Missing::Over,
             })
         };
+        let listening = boxed(tokio::time::timeout(LISTEN_MAX, listening));
         let given = tokio::select! {
-            given = tokio::time::timeout(LISTEN_MAX, listening) => given.unwrap_or_else(|_| {
+            given = listening => given.unwrap_or_else(|_| {
                 Err(Missing::Refused(format!("no answer from the target within {} s", LISTEN_MAX.as_secs())))
             }),
             () = line.ended() => Err(Missing::Over),
@@ -316,8 +324,9 @@ impl Handler for ClientHandler {
             let up = line.target_of_forward().await.ok()?;
             up.link.stop_listening(address, port).await.ok()
         };
+        let stopping = boxed(tokio::time::timeout(LISTEN_MAX, stopping));
         Ok(tokio::select! {
-            stopped = tokio::time::timeout(LISTEN_MAX, stopping) => matches!(stopped, Ok(Some(()))),
+            stopped = stopping => matches!(stopped, Ok(Some(()))),
             () = line.ended() => false,
         })
     }

@@ -200,8 +200,9 @@ async fn attend(arrival: Arrival, protocol: Arc<russh::server::Config>, shared: 
     let handler = ClientHandler::new(Arc::clone(&entry), Arc::clone(&shared));
     let grace = tokio::time::sleep(config.login_grace);
     tokio::pin!(grace);
+    // Boxed, so that its memory is given back: this task lasts as long as the connection.
     let running = tokio::select! {
-        running = russh::server::run_stream(protocol, wire, handler) => running,
+        running = Box::pin(russh::server::run_stream(protocol, wire, handler)) => running,
         // Up to here the client has said nothing but its version, which takes no thought.
         () = tokio::time::sleep(VERSION_MAX.min(config.login_grace)) => return,
     };

@@ -11,6 +11,7 @@ use ravelin_engine::relay::{Flow, Stopped};
 use ravelin_model::policy::Action;
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelWriteHalf, Pty, client};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 /// A terminal as the client asked for it; RFC 4254, section 6.2.
@@ -131,10 +132,10 @@ impl ProgramChannel {
     /// Runs the program on the session's target.
     pub(super) async fn run(mut self, program: Program, line: &Line) {
         let Some(action) = program.action() else {
-            self.decline("only the subsystem sftp is passed on").await;
-            return;
+            return Box::pin(self.decline("only the subsystem sftp is passed on")).await;
         };
-        match self.reach(action, line).await {
+        // Boxed, so that its memory is given back while the program runs; likewise below.
+        match Box::pin(self.reach(action, line)).await {
             Ok(up) => {
                 for note in line.take_notes() {
                     let terminal = self.setting.terminal.is_some();
@@ -143,7 +144,7 @@ impl ProgramChannel {
                 }
                 Box::pin(self.run_on(program, line, &up)).await;
             }
-            Err(Missing::Refused(text)) => self.decline(&text).await,
+            Err(Missing::Refused(text)) => Box::pin(self.decline(&text)).await,
             Err(Missing::Over) => self.wait_for_farewell().await,
         }
     }
@@ -179,12 +180,12 @@ impl ProgramChannel {
 
     async fn run_on(mut self, program: Program, line: &Line, up: &Arc<Up>) {
         let pump = line.pump();
-        let opened = match up.link.open_session().await {
+        let opened = match Box::pin(up.link.open_session()).await {
             Ok(channel) => channel,
             Err(error) => {
                 drop(pump);
                 if matches!(error, russh::Error::ChannelOpenFailure(_)) {
-                    self.decline("the target refused one more channel").await;
+                    Box::pin(self.decline("the target refused one more channel")).await;
                 } else {
                     self.wait_for_farewell().await;
                 }
@@ -195,7 +196,7 @@ impl ProgramChannel {
         let mut from_target = ChannelSource::new(read, write.id(), Arc::clone(up.link.backlog()));
         let write = Arc::new(write);
         let id = self.write.id();
-        match self.start(&program, &write, &mut from_target).await {
+        match Box::pin(self.start(&program, &write, &mut from_target)).await {
             Started::Yes => {
                 // A client that is gone is noticed by the pumps.
                 let _gone = self.connection.handle.channel_success(id).await;
@@ -216,9 +217,11 @@ impl ProgramChannel {
         let mut to_client =
             ClientSink::for_program(Arc::clone(&self.write), self.connection.handle.clone(), line.exit());
         let mut to_target = TargetSink { write: Arc::clone(&write) };
-        let inward = up.relay.pump(Flow::In, &mut self.source, &mut to_target);
-        let outward = up.relay.pump(Flow::Out, &mut from_target, &mut to_client);
-        let stopped = both(inward, outward).await;
+        let stopped = {
+            let inward = pin!(up.relay.pump(Flow::In, &mut self.source, &mut to_target));
+            let outward = pin!(up.relay.pump(Flow::Out, &mut from_target, &mut to_client));
+            both(inward, outward).await
+        };
         drop(pump);
         match stopped {
             Stopped::Ended => {}
@@ -324,8 +327,10 @@ enum Started {
 
 /// Both directions of a channel, until one of them says that it is over: the target's end always does, the client's
 /// end does when the client closed. A target that takes no more may still have something to say.
-pub(super) async fn both(inward: impl Future<Output = Stopped>, outward: impl Future<Output = Stopped>) -> Stopped {
-    tokio::pin!(inward, outward);
+pub(super) async fn both(
+    mut inward: Pin<&mut impl Future<Output = Stopped>>,
+    mut outward: Pin<&mut impl Future<Output = Stopped>>,
+) -> Stopped {
     tokio::select! {
         stopped = &mut outward => stopped,
         stopped = &mut inward => match stopped {

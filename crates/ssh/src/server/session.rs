@@ -217,9 +217,10 @@ pub(super) async fn run_named(connection: Arc<Connection>, wish: Wish, end: Line
         return refuse(connection, CLOSING, end).await;
     };
     let leg = Arc::new(ConnectionLeg(Arc::clone(&connection)));
-    match admit(&connection, wish, leg).await {
+    // Boxed, as are others below: a session's task keeps room for the largest of what it ever does, and a session lasts.
+    match Box::pin(admit(&connection, wish, leg)).await {
         Ok(admission) => run(connection, admission, end, counted).await,
-        Err(text) => refuse(connection, &text, end).await,
+        Err(text) => Box::pin(refuse(connection, &text, end)).await,
     }
 }
 
@@ -327,7 +328,7 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
         };
         tokio::select! {
             ending = admission.ending() => return (ending.reason, ending.detail),
-            _gone = connection.gone() => return left(connection, end, up.as_deref()).await,
+            _gone = connection.gone() => return Box::pin(left(connection, end, up.as_deref())).await,
             reached = reached => match reached {
                 Ok(link) => {
                     reaching = None;
@@ -361,7 +362,7 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
                     wanted |= connection.entry.offers_agent();
                     let _left = answer.send(wanted);
                 }
-                None => return left(connection, end, up.as_deref()).await,
+                None => return Box::pin(left(connection, end, up.as_deref())).await,
             },
         }
     }

@@ -6,7 +6,7 @@
 use crate::{announce, in_ci, root, step, target_dir};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Programs of the system, and the Debian packages that carry them.
@@ -15,11 +15,33 @@ const SYSTEM: &[(&str, &str)] = &[
     ("sftp", "openssh-client"),
     ("ssh-agent", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("curl", "curl"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("python3", "python3"),
 ];
 
-/// Python packages with the versions that the protocol facts were taken from.
-const PYTHON: &[&str] = &["boto3==1.44.5", "awscli==1.46.3", "azure-mgmt-network==33.1.0", "azure-identity==1.27.0"];
+/// Packages of one registry that live in a folder of their own, with the versions that the protocol facts were taken
+/// from. A set whose list changes is installed anew.
+struct Set {
+    name: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// The Python packages that tests import or run.
+const PYTHON: Set = Set {
+    name: "venv",
+    packages: &["boto3==1.44.5", "awscli==1.46.3", "azure-mgmt-network==33.1.0", "azure-identity==1.27.0"],
+};
+
+/// The Azure CLI pins versions of everything, so it lives alone.
+const AZURE_CLI: Set = Set { name: "azure-cli", packages: &["azure-cli==2.91.0"] };
+
+/// All sets of Python packages.
+const PYTHON_SETS: &[Set] = &[PYTHON, AZURE_CLI];
+
+/// The npm packages that tests import.
+const NODE: Set = Set { name: "node", packages: &["@azure/arm-network@36.0.0", "@azure/identity@4.13.1"] };
 
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";
@@ -33,10 +55,12 @@ pub(crate) fn describe() -> Result<()> {
     } else {
         println!("system packages (apt-get install, needs root): {}", missing.join(" "));
     }
-    if python_is_ready()? {
-        println!("Python packages: none, all are here");
-    } else {
-        println!("Python packages, into {}: {}", venv()?.display(), PYTHON.join(" "));
+    for (what, set) in PYTHON_SETS.iter().map(|set| ("Python", set)).chain([("npm", &NODE)]) {
+        if set.is_ready()? {
+            println!("{what} packages for {}: none, all are here", set.name);
+        } else {
+            println!("{what} packages, into {}: {}", set.folder()?.display(), set.packages.join(" "));
+        }
     }
     if in_ci() && find("cargo-deny").is_none() && !deny_path()?.exists() {
         println!("cargo-deny {CARGO_DENY}, into {}", tools_dir()?.display());
@@ -50,11 +74,16 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
-    if !python_is_ready()? {
-        install_python()?;
+    for set in PYTHON_SETS {
+        if !set.is_ready()? {
+            install_python(set)?;
+        }
+    }
+    if !NODE.is_ready()? {
+        install_node(&NODE)?;
     }
     let mut env = BTreeMap::new();
-    for program in ["ssh", "sftp", "scp", "sshd", "ssh-agent", "ssh-add", "ssh-keygen", "ssh-keyscan"] {
+    for program in ["ssh", "sftp", "scp", "sshd", "ssh-agent", "ssh-add", "ssh-keygen", "ssh-keyscan", "curl"] {
         if let Some(path) = find(program) {
             let name = match program {
                 "ssh" => "E2E_SSH",
@@ -64,14 +93,21 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
                 "ssh-agent" => "E2E_SSH_AGENT",
                 "ssh-add" => "E2E_SSH_ADD",
                 "ssh-keygen" => "E2E_SSH_KEYGEN",
+                "curl" => "E2E_CURL",
                 _ => "E2E_SSH_KEYSCAN",
             };
             env.insert(name, path);
         }
     }
-    if python_is_ready()? {
-        env.insert("E2E_PYTHON", venv()?.join("bin/python"));
-        env.insert("E2E_AWS", venv()?.join("bin/aws"));
+    if PYTHON.is_ready()? {
+        env.insert("E2E_PYTHON", PYTHON.folder()?.join("bin/python"));
+        env.insert("E2E_AWS", PYTHON.folder()?.join("bin/aws"));
+    }
+    if AZURE_CLI.is_ready()? {
+        env.insert("E2E_AZ", AZURE_CLI.folder()?.join("bin/az"));
+    }
+    if NODE.is_ready()? {
+        env.insert("E2E_NODE_MODULES", NODE.folder()?.join("node_modules"));
     }
     Ok(env)
 }
@@ -128,16 +164,26 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     step(&format!("apt-get install {}", packages.join(" ")), apt(&args))
 }
 
-fn install_python() -> Result<()> {
-    let Some(python) = find("python3") else {
-        if in_ci() {
-            bail!("python3 is missing");
-        }
-        println!("skipped: tests that need Python packages (python3 is missing)");
-        return Ok(());
-    };
-    let venv = venv()?;
-    std::fs::create_dir_all(venv.parent().unwrap_or(Path::new(".")))?;
+impl Set {
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(tools_dir()?.join(self.name))
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        let noted = std::fs::read_to_string(self.folder()?.join("ready"));
+        Ok(noted.is_ok_and(|text| text == self.packages.join("\n")))
+    }
+
+    fn note_ready(&self) -> Result<()> {
+        std::fs::write(self.folder()?.join("ready"), self.packages.join("\n"))
+            .with_context(|| format!("cannot note that the packages of {} are there", self.name))
+    }
+}
+
+fn install_python(set: &Set) -> Result<()> {
+    let Some(python) = find("python3") else { return cannot("python3 is missing", set) };
+    let venv = set.folder()?;
+    std::fs::create_dir_all(tools_dir()?)?;
     let mut create = Command::new(&python);
     create.args(["-m", "venv"]).arg(&venv).stdout(Stdio::null());
     if step("python3 -m venv", create).is_err() {
@@ -148,21 +194,33 @@ fn install_python() -> Result<()> {
         step("python3 -m venv", again)?;
     }
     let mut pip = Command::new(venv.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
-    step(&format!("pip install {}", PYTHON.join(" ")), pip)?;
-    std::fs::write(venv.join("ready"), PYTHON.join("\n")).context("cannot note that the Python packages are there")
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(set.packages);
+    step(&format!("pip install {}", set.packages.join(" ")), pip)?;
+    set.note_ready()
 }
 
-fn python_is_ready() -> Result<bool> {
-    Ok(std::fs::read_to_string(venv()?.join("ready")).is_ok_and(|text| text == PYTHON.join("\n")))
+fn install_node(set: &Set) -> Result<()> {
+    let Some(npm) = find("npm") else { return cannot("npm is missing", set) };
+    let folder = set.folder()?;
+    std::fs::create_dir_all(&folder)?;
+    let mut install = Command::new(npm);
+    install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(&folder);
+    install.args(set.packages);
+    step(&format!("npm install {}", set.packages.join(" ")), install)?;
+    set.note_ready()
+}
+
+/// On a person's machine some tests are skipped then; CI has no such excuse.
+fn cannot(why: &str, set: &Set) -> Result<()> {
+    if in_ci() {
+        bail!("{why}, so {} cannot be installed", set.packages.join(" "));
+    }
+    println!("skipped: tests that need {} ({why})", set.packages.join(" "));
+    Ok(())
 }
 
 fn tools_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("test-tools"))
-}
-
-fn venv() -> Result<PathBuf> {
-    Ok(tools_dir()?.join("venv"))
 }
 
 fn deny_path() -> Result<PathBuf> {

@@ -22,10 +22,12 @@
 //! | `tickets` | the secrets between a tunnel's wish and its socket |
 //! | `io` | the thin driver that owns a tunnel's WebSocket |
 //! | `issuer` | the key that signs tokens, and the check of what it signed |
+//! | [`client`] | the other half: we call the real service, or another Ravelin |
 //!
 //! This crate never knows: SQL, another dialect, or a secret longer than it takes to check it.
 
 mod api;
+pub mod client;
 mod config;
 mod io;
 mod issuer;

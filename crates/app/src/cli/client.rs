@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::error::Error;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest time until the bastion takes the connection.
@@ -33,28 +34,11 @@ impl Client {
         let Some(token) = globals.token.clone().filter(|Token(token)| !token.expose_secret().is_empty()) else {
             return Err(Failure::new(Exit::Denied, "no token was given; set RAVELIN_TOKEN").hint(TOKEN_HINT));
         };
-        let loopback = is_loopback(&url);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("ravelin/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_MAX);
-        if loopback {
-            builder = builder.no_proxy();
+        if url.scheme() == "http" && !is_loopback(&url) {
+            super::screen::note("warning: the token travels in clear text; use an https address");
         }
-        let ca = globals.ca.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
-        if url.scheme() == "http" {
-            if !loopback {
-                super::screen::note("warning: the token travels in clear text; use an https address");
-            }
-            // Without TLS nobody's certificates are needed, so a machine without any will do.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(path) = &ca {
-            builder = builder.tls_certs_only(certificates(path)?);
-        }
-        let http = builder.build().map_err(|error| {
-            Failure::other(format!("cannot set up TLS: {}", causes(&error)))
-                .hint("set SSL_CERT_FILE to a file with the certificates to trust")
-        })?;
+        let ca = ca_file(globals.ca.as_ref());
+        let http = http_client(&url, ca.as_deref())?;
         Ok(Client { http, url, token, ca })
     }
 
@@ -169,30 +153,71 @@ impl Client {
             // The one part of a request that can be unfit is the token in its header.
             return Failure::new(Exit::Denied, "the token holds characters that no token has").hint(TOKEN_HINT);
         }
-        let tls = tls(error);
-        if let Some(rustls::Error::InvalidMessage(_)) = tls {
-            return self.unreachable("what is there does not speak TLS").hint("for a plain HTTP listener: http://…");
+        match not_trusted(&self.url, self.ca.as_deref(), error) {
+            Some(failure) => failure,
+            None => self.unreachable(&why_not_reached(error)),
         }
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            let failure = Failure::new(
-                Exit::Unreachable,
-                format!("the certificate of {} is not trusted: {}", self.url, untrusted(why)),
-            );
-            return match &self.ca {
-                Some(ca) => failure.hint(format!(
-                    "SSL_CERT_FILE (or --ca) names {}; it must hold the certificate of the bastion's CA",
-                    ca.display()
-                )),
-                None => failure
-                    .hint("set SSL_CERT_FILE (or --ca) to the file with the certificate of the bastion's CA")
-                    .hint("for ravelin dev: source the dev.env that it wrote"),
-            };
-        }
-        if error.is_timeout() {
-            return self.unreachable("it does not answer in time");
-        }
-        self.unreachable(&causes(error))
     }
+}
+
+/// The file with certificates to trust, if one is named.
+pub(crate) fn ca_file(given: Option<&OsString>) -> Option<PathBuf> {
+    given.filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// What requests to `url` are made with: no redirects, and the certificates of `ca` in place of the system's.
+pub(crate) fn http_client(url: &Url, ca: Option<&Path>) -> Result<reqwest::Client, Failure> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("ravelin/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_MAX);
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        // Without TLS nobody's certificates are needed, so a machine without any will do.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(path) = ca {
+        builder = builder.tls_certs_only(certificates(path)?);
+    }
+    builder.build().map_err(|error| {
+        Failure::other(format!("cannot set up TLS: {}", causes(&error)))
+            .hint("set SSL_CERT_FILE to a file with the certificates to trust")
+    })
+}
+
+/// What to say when it was the certificate that stood in the way.
+pub(crate) fn not_trusted(url: &Url, ca: Option<&Path>, error: &reqwest::Error) -> Option<Failure> {
+    let why = certificate_fault(error)?;
+    let failure = Failure::new(Exit::Unreachable, format!("the certificate of {url} is not trusted: {why}"));
+    Some(match ca {
+        Some(ca) => failure.hint(format!(
+            "SSL_CERT_FILE (or --ca) names {}; it must hold the certificate of the bastion's CA",
+            ca.display()
+        )),
+        None => failure
+            .hint("set SSL_CERT_FILE (or --ca) to the file with the certificate of the bastion's CA")
+            .hint("for ravelin dev: source the dev.env that it wrote"),
+    })
+}
+
+/// Why a certificate was refused, if that is what went wrong.
+pub(crate) fn certificate_fault(error: &(dyn Error + 'static)) -> Option<String> {
+    match tls(error) {
+        Some(rustls::Error::InvalidCertificate(why)) => Some(untrusted(why)),
+        _ => None,
+    }
+}
+
+/// Why there was no answer, other than for a certificate.
+pub(crate) fn why_not_reached(error: &reqwest::Error) -> String {
+    if let Some(rustls::Error::InvalidMessage(_)) = tls(error) {
+        return "what is there does not speak TLS; for a plain HTTP listener: http://…".to_owned();
+    }
+    if error.is_timeout() {
+        return "it does not answer in time".to_owned();
+    }
+    causes(error)
 }
 
 const TOKEN_HINT: &str = "the token comes from --token or RAVELIN_TOKEN; an operator issues one: ravelin credentials issue \
@@ -216,7 +241,7 @@ fn url(given: Option<&str>) -> Result<Url, Failure> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => {
@@ -227,7 +252,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, Failure> {
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     let unfit = |why: String| {
         Failure::usage(format!("cannot use the certificates in {}: {why}", path.display()))
             .hint("SSL_CERT_FILE (or --ca) must name a readable file with certificates in PEM form")
@@ -259,7 +284,7 @@ fn refused(problem: wire::Problem) -> Failure {
 }
 
 /// What went wrong in TLS, if that is where it went wrong.
-fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref() {
@@ -292,7 +317,7 @@ fn untrusted(why: &rustls::CertificateError) -> String {
 }
 
 /// The innermost cause, which is the one that people know.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut last = error;
     while let Some(next) = last.source() {
         last = next;

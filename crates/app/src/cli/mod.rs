@@ -1,7 +1,8 @@
-//! The client half of the command line: a client of the own API and of nothing else.
+//! The client half of the command line: a client of the own API, and of the clouds' own.
 //!
 //! ```text
-//! sessions  kill  watch  credentials  targets  whoami  completions     the verbs
+//! sessions  kill  watch  credentials  targets  whoami  completions     the verbs of our own API
+//! bastion                                                             the verbs of Azure Bastion, ours or the real one
 //! client    requests and what is said when they fail
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
 //! screen    how an answer is shown          table  columns that fit    plain   what untrusted text may look like
@@ -12,6 +13,7 @@
 //! `docs/operations/exit-codes.md`.
 
 mod ask;
+mod bastion;
 mod client;
 mod completions;
 mod credentials;
@@ -46,6 +48,9 @@ pub enum Command {
     /// See where sessions can lead
     #[command(visible_alias = "target")]
     Targets(Asked<targets::TargetsCommand>),
+    /// See and end the sessions of an Azure Bastion, or of a Ravelin that speaks like one, and reach machines through it
+    #[command(after_help = bastion::HELP)]
+    Bastion(bastion::BastionArgs),
     /// Say as whom the bastion knows you
     Whoami(Globals),
     /// Write a completion script for a shell
@@ -93,6 +98,15 @@ pub struct Globals {
     /// Certificates to trust, in place of the system's
     #[arg(long, global = true, env = "SSL_CERT_FILE", value_name = "FILE")]
     pub ca: Option<OsString>,
+    /// How answers are shown
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// How answers are shown, for every verb that shows one.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Output options")]
+pub struct Shown {
     /// How to show answers; a table unless given, JSON with --query
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
@@ -141,7 +155,7 @@ pub fn run(command: Command) -> ExitCode {
 async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Sessions(Asked { command, globals }) => {
-            let (screen, client) = (Screen::new(&globals)?, Client::new(&globals)?);
+            let (screen, client) = (Screen::new(&globals.shown)?, Client::new(&globals)?);
             match command {
                 SessionsCommand::Ls(args) => sessions::ls(&client, &screen, *args).await,
                 SessionsCommand::Show(args) => sessions::show(&client, &screen, args).await,
@@ -151,12 +165,13 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
             }
         }
         Command::Credentials(Asked { command, globals }) => {
-            credentials::carry_out(&globals, &Screen::new(&globals)?, command).await
+            credentials::carry_out(&globals, &Screen::new(&globals.shown)?, command).await
         }
         Command::Targets(Asked { command, globals }) => {
-            targets::carry_out(&Client::new(&globals)?, &Screen::new(&globals)?, command).await
+            targets::carry_out(&Client::new(&globals)?, &Screen::new(&globals.shown)?, command).await
         }
-        Command::Whoami(globals) => whoami::whoami(&Client::new(&globals)?, &Screen::new(&globals)?).await,
+        Command::Bastion(args) => bastion::carry_out(args).await,
+        Command::Whoami(globals) => whoami::whoami(&Client::new(&globals)?, &Screen::new(&globals.shown)?).await,
         Command::Completions(args) => completions::write(args),
     }
 }

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::span;
 use super::table::{Cell, View};
-use super::{Globals, plain};
+use super::{Shown, plain};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -34,23 +34,23 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    pub(crate) fn new(globals: &Globals) -> Result<Self, Failure> {
-        let query = match &globals.query {
+    pub(crate) fn new(wanted: &Shown) -> Result<Self, Failure> {
+        let query = match &wanted.query {
             None => None,
             Some(text) => Some(jmespath::compile(text).map_err(|error| {
                 Failure::usage(format!("--query {text:?} is no JMESPath expression: {}", error.reason))
                     .hint("see https://jmespath.org; in most shells it wants single quotes around it")
             })?),
         };
-        let format = globals.output.unwrap_or(if query.is_some() { Format::Json } else { Format::Table });
+        let format = wanted.output.unwrap_or(if query.is_some() { Format::Json } else { Format::Table });
         let terminal = std::io::stdout().is_terminal();
-        let unwanted = globals.no_color
+        let unwanted = wanted.no_color
             || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         let width = terminal_size::terminal_size().map(|(terminal_size::Width(cells), _)| usize::from(cells));
         Ok(Screen {
             format,
-            utc: globals.utc,
+            utc: wanted.utc,
             now: Timestamp::now(),
             query,
             colour: terminal && !unwanted,

@@ -2,9 +2,12 @@
 
 mod aws;
 mod azure;
+mod bastion;
 mod config;
 mod crash;
+mod documents;
 mod first_light;
 mod hostile;
 mod kill;
+mod powershell;
 mod ssh;

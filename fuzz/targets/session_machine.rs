@@ -30,6 +30,7 @@ fn draft() -> Draft {
         kind: Kind::Tunnel,
         document: None,
         reason: None,
+        duration_max: None,
         node: NodeId::new(1),
         epoch: 1,
         tags: Default::default(),

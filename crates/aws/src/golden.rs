@@ -51,6 +51,7 @@ fn session(documented: &Documented) -> DomainSession {
         kind: Kind::Shell,
         document: None,
         reason: None,
+        duration_max: None,
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::default(),

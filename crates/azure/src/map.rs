@@ -236,6 +236,7 @@ mod tests {
             kind: Kind::Shell,
             document: None,
             reason: None,
+            duration_max: None,
             node: NodeId::new(1),
             epoch: 1,
             tags: Default::default(),

@@ -6,7 +6,7 @@
 use crate::deadline::within;
 use crate::denials::Denials;
 use crate::directory::Directory;
-use crate::egress::Probe;
+use crate::egress::{Probe, Sight};
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
 use crate::registry::{Live, Registry};
@@ -322,6 +322,27 @@ impl Control {
     /// Whether the target takes connections now. Bounded in time, see [`crate::egress::PROBE_MAX`].
     pub async fn reaches(&self, target: &Target) -> bool {
         self.probe.reaches(target).await
+    }
+
+    /// What is to be seen of a target from outside. Bounded in time, and kept for half a minute.
+    pub async fn look(&self, target: &Target) -> Sight {
+        self.probe.look(target).await
+    }
+
+    /// A live session that its owner comes back to.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also for others' sessions, whatever the policy says: a session is its owner's;
+    /// [`Refusal::Denied`].
+    pub async fn resumable(&self, caller: &Caller, id: &SessionId) -> Result<Session, Refusal> {
+        let session = self.describe(caller, id).await?;
+        if session.draft.principal != *caller.name() {
+            return Err(Refusal::not_found("session", id));
+        }
+        if !self.may(caller, Action::ResumeSession, Resource::of(&session)) {
+            return Err(self.deny(caller, Action::ResumeSession, Some(id)).await);
+        }
+        Ok(session)
     }
 
     /// Whether the caller may see the bastion's own description.

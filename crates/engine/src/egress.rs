@@ -1,14 +1,26 @@
-//! Going out: the plain TCP dialer, whether a target can be reached, and which addresses may be reached that no target
-//! of the inventory has.
+//! Going out: the port by which an edge opens something on a target, the plain TCP dialer, whether a target can be
+//! reached, and which addresses may be reached that no target of the inventory has.
+//!
+//! An edge that brings people in need not speak the protocol of the targets. It asks its admission to
+//! [`reach`](crate::Admission::reach) the target through a [`Dialer`] and to [`open`](crate::Admission::open) there what
+//! the person wants; what it gets is a [`Duct`], whose two ends the relay joins to its own.
 
+use crate::leg::Leg;
+use crate::relay::{Broken, Sink, Source, Unit};
+use async_trait::async_trait;
 use aws_lc_rs::digest;
 use ipnet::IpNet;
-use ravelin_model::target::Protocol;
-use ravelin_model::{GroupName, Target, TargetId, TargetName};
-use std::collections::{BTreeMap, BTreeSet};
+use ravelin_model::policy::Action;
+use ravelin_model::session::EndReason;
+use ravelin_model::target::{LoginWay, Protocol};
+use ravelin_model::text::printable;
+use ravelin_model::{GroupName, Refusal, Target, TargetId, TargetName};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -17,6 +29,213 @@ pub const DIAL_MAX: Duration = Duration::from_secs(10);
 
 /// How long a reachability check may take.
 pub const PROBE_MAX: Duration = Duration::from_secs(2);
+
+/// Why a target was not reached, or how it was lost, for the person and the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// From the closed list of what ends a session.
+    pub reason: EndReason,
+    /// What exactly happened. Public.
+    pub detail: String,
+}
+
+impl Unreached {
+    /// From its parts.
+    pub fn new(reason: EndReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// A terminal that a program is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// What the terminal understands, such as `xterm-256color`.
+    pub name: String,
+    /// Columns of characters.
+    pub columns: u32,
+    /// Rows of characters.
+    pub rows: u32,
+}
+
+/// What to open on a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The login's shell on a terminal.
+    Shell {
+        /// The terminal.
+        terminal: Terminal,
+    },
+    /// One command, which the login's shell reads.
+    Exec {
+        /// The command.
+        command: String,
+        /// A terminal, if it is to have one. Without one its two streams stay apart.
+        terminal: Option<Terminal>,
+    },
+    /// A TCP connection that the target makes.
+    Connect {
+        /// Host name or address, as the target knows it.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// A connection to a Unix socket of the target.
+    Socket {
+        /// Its path there.
+        path: String,
+    },
+}
+
+impl Opening {
+    /// What has to be permitted for it.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Opening::Shell { .. } => Action::OpenShell,
+            Opening::Exec { .. } => Action::OpenExec,
+            Opening::Connect { .. } | Opening::Socket { .. } => Action::ForwardLocal,
+        }
+    }
+}
+
+/// Why something was not opened on a target that was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// We say no.
+    Refused(Refusal),
+    /// The target says no, in these words.
+    Declined(String),
+    /// The target's connection is gone; [`Reached::lost`] says why.
+    Lost,
+}
+
+/// Goes out to targets in their protocol. Implemented by an edge, handed to the others by whoever wires them.
+#[async_trait]
+pub trait Dialer: Send + Sync {
+    /// Connects and logs in. `hold` gets the socket for the engine's hand, before the target's first byte is used.
+    ///
+    /// # Errors
+    /// [`Unreached`].
+    async fn dial(
+        &self,
+        target: &Target,
+        way: &LoginWay,
+        hold: &(dyn Fn(Arc<dyn Leg>) + Send + Sync),
+    ) -> Result<Box<dyn Far>, Unreached>;
+}
+
+/// A target's connection, as its protocol's edge keeps it.
+#[async_trait]
+pub trait Far: Send + Sync {
+    /// Opens something there. INVARIANT: called by [`Reached`] only, after the policy was asked.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    async fn open(&self, opening: Opening) -> Result<Duct, NotOpened>;
+
+    /// Resolves when the connection is gone, with why.
+    async fn lost(&self) -> Unreached;
+
+    /// Takes leave in the protocol's own way; returns when that was written. The caller bounds the time.
+    async fn take_leave(&self);
+}
+
+/// A target that was reached for one session. Dropping it lets go of the connection.
+pub struct Reached {
+    far: Box<dyn Far>,
+}
+
+impl Reached {
+    pub(crate) fn new(far: Box<dyn Far>) -> Self {
+        Self { far }
+    }
+
+    pub(crate) async fn open(&self, opening: Opening) -> Result<Duct, NotOpened> {
+        self.far.open(opening).await
+    }
+
+    /// Resolves when the connection is gone, with why.
+    pub async fn lost(&self) -> Unreached {
+        self.far.lost().await
+    }
+
+    /// Takes leave in the protocol's own way. The caller bounds the time.
+    pub async fn take_leave(&self) {
+        self.far.take_leave().await;
+    }
+}
+
+/// What was opened on a target: where its units come from and go to.
+pub struct Duct {
+    /// What the target sends.
+    pub source: FarSource,
+    /// What the target takes.
+    pub sink: FarSink,
+}
+
+/// [`Source`] without its type.
+#[async_trait]
+pub trait DynSource: Send {
+    /// See [`Source::next`].
+    async fn next_unit(&mut self) -> Option<Unit>;
+}
+
+#[async_trait]
+impl<S: Source> DynSource for S {
+    async fn next_unit(&mut self) -> Option<Unit> {
+        self.next().await
+    }
+}
+
+/// [`Sink`] without its type, which also closes.
+#[async_trait]
+pub trait DynSink: Send {
+    /// See [`Sink::put`].
+    ///
+    /// # Errors
+    /// [`Broken`].
+    async fn put_unit(&mut self, unit: Unit) -> Result<(), Broken>;
+
+    /// Closes what was opened, both ways.
+    async fn close(&mut self);
+}
+
+/// A target's source, whatever its protocol.
+pub struct FarSource(Box<dyn DynSource>);
+
+impl FarSource {
+    /// From any source.
+    pub fn new(source: impl DynSource + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+impl Source for FarSource {
+    async fn next(&mut self) -> Option<Unit> {
+        self.0.next_unit().await
+    }
+}
+
+/// A target's sink, whatever its protocol.
+pub struct FarSink(Box<dyn DynSink>);
+
+impl FarSink {
+    /// From any sink that closes.
+    pub fn new(sink: impl DynSink + 'static) -> Self {
+        Self(Box::new(sink))
+    }
+
+    /// Closes what was opened, both ways.
+    pub async fn close(mut self) {
+        self.0.close().await;
+    }
+}
+
+impl Sink for FarSink {
+    async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
+        self.0.put_unit(unit).await
+    }
+}
 
 /// Connects to a target with Nagle's algorithm off.
 ///
@@ -127,16 +346,39 @@ pub fn is_never_reached(address: IpAddr) -> bool {
     }
 }
 
+/// What a look at a target showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// How long ago it was taken.
+    pub age: Duration,
+    /// Whether the target took a TCP connection.
+    pub reachable: bool,
+    /// The first line that it said by itself, without line end; at most [`Sight::GREETING_BYTES_MAX`]. Never trusted.
+    pub greeting: Option<String>,
+}
+
+impl Sight {
+    /// Longest greeting that is read; RFC 4253, section 4.2, allows an SSH server 255 with its line end.
+    pub const GREETING_BYTES_MAX: usize = 255;
+}
+
 /// Checks targets, a bounded number at a time.
 pub(crate) struct Probe {
     slots: Semaphore,
+    sights: Mutex<HashMap<TargetId, (Instant, Sight)>>,
 }
 
 impl Probe {
     const SLOTS: usize = 32;
+    /// How long a look is good for.
+    const SIGHT_KEEP: Duration = Duration::from_secs(30);
+    /// Targets whose last sight is kept.
+    const SIGHTS_MAX: usize = 10_000;
+    /// How long a target that was reached may take to say something by itself.
+    const GREETING_MAX: Duration = Duration::from_secs(1);
 
     pub(crate) fn new() -> Self {
-        Self { slots: Semaphore::new(Self::SLOTS) }
+        Self { slots: Semaphore::new(Self::SLOTS), sights: Mutex::default() }
     }
 
     /// Whether the target takes a TCP connection now.
@@ -144,6 +386,54 @@ impl Probe {
         let Ok(_slot) = self.slots.acquire().await else { return false };
         dial_within(target, PROBE_MAX).await.is_ok()
     }
+
+    /// What is to be seen of the target from outside, now or a short time ago.
+    pub(crate) async fn look(&self, target: &Target) -> Sight {
+        if let Some(kept) = self.kept(&target.id) {
+            return kept;
+        }
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Sight { age: Duration::ZERO, reachable: false, greeting: None };
+        };
+        let (reachable, greeting) = match dial_within(target, PROBE_MAX).await {
+            Ok(mut stream) => (true, greeting(&mut stream).await),
+            Err(_unreachable) => (false, None),
+        };
+        let sight = Sight { age: Duration::ZERO, reachable, greeting };
+        let mut sights = self.sights.lock().unwrap_or_else(PoisonError::into_inner);
+        if sights.len() >= Self::SIGHTS_MAX {
+            sights.retain(|_, (taken, _)| taken.elapsed() < Self::SIGHT_KEEP);
+        }
+        if sights.len() < Self::SIGHTS_MAX {
+            sights.insert(target.id.clone(), (Instant::now(), sight.clone()));
+        }
+        sight
+    }
+
+    fn kept(&self, id: &TargetId) -> Option<Sight> {
+        let sights = self.sights.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, sight) = sights.get(id)?;
+        let age = taken.elapsed();
+        (age < Self::SIGHT_KEEP).then(|| Sight { age, ..sight.clone() })
+    }
+}
+
+async fn greeting(stream: &mut TcpStream) -> Option<String> {
+    let mut line = Vec::new();
+    let reading = async {
+        let mut piece = [0; Sight::GREETING_BYTES_MAX];
+        while !line.contains(&b'\n') && line.len() < Sight::GREETING_BYTES_MAX {
+            match stream.read(&mut piece[line.len()..]).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => line.extend_from_slice(&piece[line.len()..][..n]),
+            }
+        }
+    };
+    // Who says nothing in time says nothing.
+    let _silent = tokio::time::timeout(Probe::GREETING_MAX, reading).await;
+    let line = line.split(|b| matches!(b, b'\r' | b'\n')).next()?;
+    let text = printable(&String::from_utf8_lossy(line), Sight::GREETING_BYTES_MAX);
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::denials::Denials;
 use crate::directory::Directory;
+use crate::egress::{Dialer, Duct, NotOpened, Opening, Reached, Unreached};
 use crate::identity::{Caller, SOFTWARE_CHARS_MAX, still_known};
 use crate::keys::random_bytes;
 use crate::leg::Leg;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What a caller wants to be admitted to.
 pub struct Ask {
@@ -35,6 +37,15 @@ pub struct Ask {
     pub reason: Option<String>,
     /// The client's side.
     pub client: Arc<dyn Leg>,
+}
+
+/// Limits that one session has of its own. Where the node has one too, the tighter one holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Longest time without a byte either way.
+    pub idle_max: Option<Duration>,
+    /// Longest session. On record with it.
+    pub duration_max: Option<Duration>,
 }
 
 /// Admits sessions.
@@ -165,6 +176,14 @@ impl Gate {
     /// [`Refusal::Denied`], [`Refusal::Invalid`] for a login that the target has not, [`Refusal::LimitReached`],
     /// [`Refusal::Unavailable`] while the node stops or when the store cannot be written.
     pub async fn admit(&self, caller: &Caller, ask: Ask) -> Result<Admission, Refusal> {
+        self.admit_within(caller, ask, SessionLimits::default()).await
+    }
+
+    /// As [`Gate::admit`], with limits of the session's own; those of the node hold beside them.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub async fn admit_within(&self, caller: &Caller, ask: Ask, limits: SessionLimits) -> Result<Admission, Refusal> {
         if !self.is_open() {
             return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
         }
@@ -199,6 +218,7 @@ impl Gate {
             caller.ssh_key().cloned(),
             ask.login.clone(),
             ask.client,
+            limits,
         );
         if !(ask.kind == Kind::Tunnel && ask.login.is_some()) {
             live.uses(wanted);
@@ -216,6 +236,7 @@ impl Gate {
             kind: ask.kind,
             document: ask.document,
             reason: ask.reason,
+            duration_max: limits.duration_max,
             node: self.supervisor.config.node.clone(),
             epoch: self.supervisor.epoch,
             tags: BTreeMap::default(),
@@ -329,6 +350,53 @@ impl Admission {
         Ok(())
     }
 
+    /// Reaches the target and logs in, with the engine's hand on the socket before its first byte. A session that logs in
+    /// nowhere cannot.
+    ///
+    /// # Errors
+    /// [`Unreached`] says who is to blame. The session has not ended by it.
+    pub async fn reach(&self, dialer: &dyn Dialer) -> Result<Reached, Unreached> {
+        let Some(way) = &self.way else {
+            return Err(Unreached::new(EndReason::InternalError, "a session that logs in has no login"));
+        };
+        let hold = |leg| self.live.attach_target(leg);
+        dialer.dial(&self.live.target, way, &hold).await.map(Reached::new)
+    }
+
+    /// Opens something on a target that was reached, after the policy has permitted it. What the session is for is noted
+    /// with the first program.
+    ///
+    /// # Errors
+    /// [`NotOpened::Refused`] when the policy says no, or what the target says.
+    pub async fn open(&self, reached: &Reached, opening: Opening) -> Result<Duct, NotOpened> {
+        self.permit(opening.action()).await.map_err(NotOpened::Refused)?;
+        reached.open(opening).await
+    }
+
+    /// The client's side is there: for a session that was admitted before its client came.
+    pub fn attach_client(&self, leg: Arc<dyn Leg>) {
+        self.live.attach_client(leg);
+    }
+
+    /// The client's leg is lost and may come back, within [`crate::Config::disconnected_max`]. Nothing but the target's
+    /// leg is held from now on, and a kill needs no other.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when the session is not connected, or was asked to end meanwhile; what the store refuses.
+    pub async fn disconnected(&self) -> Result<(), Refusal> {
+        self.live.detach_client();
+        self.gate.supervisor.store.apply(&self.live.id, vec![Event::Disconnected]).await.map(|_| ())
+    }
+
+    /// The client came back with another leg.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when the session is not disconnected; what the store refuses.
+    pub async fn resumed(&self, leg: Arc<dyn Leg>) -> Result<(), Refusal> {
+        self.live.attach_client(leg);
+        self.gate.supervisor.store.apply(&self.live.id, vec![Event::Resumed]).await.map(|_| ())
+    }
+
     /// Asks for one more way to use the session, such as a channel of another kind, and notes what the session is
     /// for if that was not known.
     ///
@@ -350,6 +418,11 @@ impl Admission {
             | Action::WatchEvents
             | Action::ReadSession
             | Action::TerminateSession
+            | Action::ResumeSession
+            | Action::ReadDocuments
+            | Action::ManageDocuments
+            | Action::ReadSettings
+            | Action::ManageSettings
             | Action::ReadBastion
             | Action::ListCredentials
             | Action::IssueCredential

@@ -33,6 +33,20 @@ pub trait Leg: Send + Sync {
     async fn closed(&self);
 }
 
+/// The side of a client that has not come yet.
+pub struct Absent;
+
+#[async_trait]
+impl Leg for Absent {
+    async fn tell(&self, _text: &str) {}
+
+    async fn farewell(&self, _text: &str) {}
+
+    fn cut(&self) {}
+
+    async fn closed(&self) {}
+}
+
 /// A socket that a [`SocketHandle`] can shut down. Reading is buffered while data flows in bulk, and the buffer is given
 /// back as soon as it runs empty, so that an idle session holds none.
 pub struct GuardedStream {

@@ -7,6 +7,7 @@
 //! - [`gate::Gate`] turns a caller's wish into an [`gate::Admission`]; nothing else can make one, and no data flows without.
 //! - [`control::Control`] lists, shows and ends sessions; it is all that control dialects call.
 //! - [`relay`] joins a leg in and a leg out; limits, counts and kill act there, once for all edges.
+//! - [`egress`] is the port by which an edge opens something on a target without speaking the target's protocol.
 //! - [`leg`] is what an edge hands over so that the engine can close both sockets and know that they are closed.
 //!
 //! This crate never knows: HTTP, SQL, SSH, a vendor's name, or how an answer looks on a wire.
@@ -20,6 +21,7 @@ pub mod gate;
 pub mod identity;
 pub mod keys;
 pub mod leg;
+pub mod library;
 pub mod pager;
 mod quota;
 pub mod registry;
@@ -30,9 +32,10 @@ pub mod testkit;
 
 pub use control::Control;
 pub use directory::{Directory, Rules};
-pub use gate::{Admission, Gate};
+pub use gate::{Admission, Gate, SessionLimits};
 pub use identity::{Caller, Contact, Identity};
 pub use keys::MasterKey;
+pub use library::Library;
 pub use pager::Pager;
 pub use quota::neighbourhood;
 
@@ -61,6 +64,8 @@ pub struct Config {
     pub idle_max: Option<Duration>,
     /// A session older than this is ended; `None` lets it last.
     pub duration_max: Option<Duration>,
+    /// A session whose client's leg is lost waits this long for it to come back. Only some dialects can come back.
+    pub disconnected_max: Duration,
     /// Live sessions on this node.
     pub sessions_max: usize,
     /// Live sessions of one principal on this node.
@@ -81,6 +86,7 @@ impl Config {
             node,
             idle_max: None,
             duration_max: None,
+            disconnected_max: Duration::from_secs(20 * 60),
             sessions_max: 10_000,
             sessions_per_principal_max: 5_000,
             farewell_max: Duration::from_millis(500),
@@ -104,6 +110,7 @@ pub struct Engine {
     pub pager: Pager,
     /// Sessions of earlier lives of this node that were ended at this start.
     pub left_over: Vec<SessionId>,
+    denials: Arc<Denials>,
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
     tasks: TaskTracker,
@@ -157,11 +164,12 @@ impl Engine {
                 Arc::clone(&denials),
                 Arc::clone(&closed),
             ),
-            gate: Gate::new(Arc::clone(&directory), supervisor, denials, closed),
+            gate: Gate::new(Arc::clone(&directory), supervisor, Arc::clone(&denials), closed),
             identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
             pager: Pager::new(&master),
             left_over: start.ended,
             directory,
+            denials,
             store,
             registry,
             tasks,
@@ -220,6 +228,12 @@ impl Engine {
             Deed { kind: AuditKind::NodeStopped, actor: Actor::System, session: None, facts: BTreeMap::default() };
         self.store.record(deed).await?;
         Ok(())
+    }
+
+    /// Documents and settings behind the policy. `kept` is where they are.
+    #[must_use]
+    pub fn library(&self, kept: Arc<dyn ravelin_model::ports::Library>) -> Library {
+        Library::new(kept, Arc::clone(&self.directory), Arc::clone(&self.denials))
     }
 
     /// Live sessions on this node.

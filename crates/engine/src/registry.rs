@@ -3,6 +3,7 @@
 //! A session is in here from before its row is written until after its row is closed, so whatever the store lists as
 //! live on this node is found here.
 
+use crate::gate::SessionLimits;
 use crate::leg::Leg;
 use ravelin_model::policy::Action;
 use ravelin_model::session::{Activity, Ending, Kind};
@@ -34,6 +35,10 @@ pub struct Live {
     pub(crate) ssh_key: Option<Arc<str>>,
     /// As whom Ravelin logs in on the target, if it does.
     pub(crate) login: Option<Login>,
+    /// Limits of its own, beside the node's.
+    pub(crate) limits: SessionLimits,
+    // Since when its client's leg is lost, while it is.
+    client_lost: Mutex<Option<tokio::time::Instant>>,
     used: Mutex<BTreeSet<Action>>,
     pub(crate) opened: tokio::time::Instant,
     pub(crate) bytes_in: AtomicU64,
@@ -84,6 +89,7 @@ impl Live {
         ssh_key: Option<Arc<str>>,
         login: Option<Login>,
         client_leg: Arc<dyn Leg>,
+        limits: SessionLimits,
     ) -> Arc<Self> {
         let now = tokio::time::Instant::now();
         Arc::new(Live {
@@ -93,6 +99,8 @@ impl Live {
             target,
             ssh_key,
             login,
+            limits,
+            client_lost: Mutex::default(),
             used: Mutex::default(),
             opened: now,
             bytes_in: AtomicU64::new(0),
@@ -156,6 +164,27 @@ impl Live {
         if self.ended.is_cancelled() {
             leg.cut();
         }
+    }
+
+    /// Puts the client's leg in place. A session that was asked to end meanwhile cuts it at once.
+    pub(crate) fn attach_client(&self, leg: Arc<dyn Leg>) {
+        hold(&self.legs).client = Some(Arc::clone(&leg));
+        *hold(&self.client_lost) = None;
+        // INVARIANT: as for the target's leg.
+        if self.ended.is_cancelled() {
+            leg.cut();
+        }
+    }
+
+    /// The client's leg is gone and may come back.
+    pub(crate) fn detach_client(&self) {
+        hold(&self.legs).client = None;
+        *hold(&self.client_lost) = Some(tokio::time::Instant::now());
+    }
+
+    /// For how long the client's leg has been lost; zero while it is there.
+    pub(crate) fn client_lost_for(&self) -> std::time::Duration {
+        hold(&self.client_lost).map_or(std::time::Duration::ZERO, |since| since.elapsed())
     }
 
     pub(crate) async fn tell(&self, text: &str) {

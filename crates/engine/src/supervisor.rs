@@ -89,10 +89,8 @@ impl Supervisor {
             let _slow_client = tokio::time::timeout(self.config.farewell_max, client.farewell(&ending.message())).await;
         }
         close(&legs).await;
-        // A target leg that was attached while we were closing was cut by whoever attached it; wait for it too.
-        if legs.target.is_none() {
-            close(&live.legs()).await;
-        }
+        // A leg that was attached while we were closing was cut by whoever attached it; wait for it too.
+        close(&live.legs()).await;
         // INVARIANT: this moment is the end; the row is dated by it, however late the store can be told.
         live.set_closed();
         let done = self.take_down(live, &ending).await;
@@ -181,14 +179,19 @@ impl Supervisor {
             // What has closed is over, and only its row is not written yet.
             for live in self.registry.all().into_iter().filter(|live| !live.is_closed()) {
                 live.look(now);
-                if let Some(limit) = self.config.duration_max
+                let (config, own) = (&self.config, &live.limits);
+                let lost_max = config.disconnected_max;
+                if let Some(limit) = tighter(config.duration_max, own.duration_max)
                     && live.opened.elapsed() >= limit
                 {
                     live.end(Ending::new(EndReason::DurationLimit, Actor::System, &in_words(limit)));
-                } else if let Some(limit) = self.config.idle_max
+                } else if let Some(limit) = tighter(config.idle_max, own.idle_max)
                     && live.idle_for() >= limit
                 {
                     live.end(Ending::new(EndReason::IdleLimit, Actor::System, &in_words(limit)));
+                } else if live.client_lost_for() >= lost_max {
+                    let detail = format!("the client was lost and did not come back within {}", in_words(lost_max));
+                    live.end(Ending::new(EndReason::ClientClosed, Actor::Principal(live.principal.clone()), &detail));
                 }
             }
         }
@@ -276,6 +279,14 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(Supervisor::TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks
+}
+
+/// The tighter of two limits, each of which may not be there.
+fn tighter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (limit, None) | (None, limit) => limit,
+    }
 }
 
 fn in_words(limit: Duration) -> String {

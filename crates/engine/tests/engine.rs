@@ -6,7 +6,7 @@ use ravelin_engine::gate::{Admission, Ask};
 use ravelin_engine::leg::Leg;
 use ravelin_engine::relay::{Flow, ReadSource, WriteSink};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
-use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules};
+use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules, SessionLimits};
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
@@ -691,4 +691,69 @@ impl Store for Flaky {
     async fn now(&self) -> Result<Time, Refusal> {
         self.up().await?.now().await
     }
+}
+
+#[tokio::test]
+async fn a_lost_client_may_come_back_and_a_kill_works_meanwhile() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let (first, second, far) = (FakeLeg::new(), FakeLeg::new(), FakeLeg::new());
+    let admission = world.open(&bob, &first).await;
+    admission.attach_target(far.clone());
+    let id = admission.session().clone();
+    admission.disconnected().await.expect("lost");
+    assert_eq!(world.row(&id).await.state(), State::Disconnected);
+    admission.resumed(second.clone()).await.expect("back");
+    assert_eq!(world.row(&id).await.state(), State::Connected);
+    admission.disconnected().await.expect("lost again");
+    assert!(matches!(admission.disconnected().await, Err(Refusal::Conflict { .. })));
+
+    let outcome = world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
+    assert!(matches!(outcome, Termination::Confirmed { .. }), "{outcome:?}");
+    assert!(far.is_closed());
+    assert_eq!(second.said(), Vec::<String>::new(), "nobody is there to be told");
+    assert!(matches!(admission.resumed(FakeLeg::new()).await, Err(Refusal::Conflict { .. })), "too late");
+}
+
+#[tokio::test]
+async fn a_lost_client_that_stays_away_ends_its_session() {
+    let world = World::with(Config { disconnected_max: Duration::from_secs(1), ..config() }).await;
+    let bob = world.caller("bob").await;
+    let admission = world.open(&bob, &FakeLeg::new()).await;
+    admission.disconnected().await.expect("lost");
+    let ending = admission.ending().await;
+    assert_eq!(ending.reason, EndReason::ClientClosed);
+    assert_eq!(ending.detail, "the client was lost and did not come back within 1 s");
+}
+
+#[tokio::test]
+async fn a_session_may_have_tighter_limits_than_its_node() {
+    let world = World::with(Config { idle_max: Some(Duration::from_secs(3600)), ..config() }).await;
+    let bob = world.caller("bob").await;
+    let ask = |client: Arc<FakeLeg>| {
+        let target = world.engine.gate.find(&bob, "web-1").expect("a target");
+        let login = Some(Login::parse("root").expect("a login"));
+        Ask { target, login, kind: Kind::Shell, document: None, reason: None, client }
+    };
+    let seconds = |count: u64| Some(Duration::from_secs(count));
+    let idle = SessionLimits { idle_max: seconds(1), duration_max: None };
+    let idle = world.engine.gate.admit_within(&bob, ask(FakeLeg::new()), idle).await.expect("admitted");
+    let short = SessionLimits { idle_max: None, duration_max: seconds(2) };
+    let short = world.engine.gate.admit_within(&bob, ask(FakeLeg::new()), short).await.expect("admitted");
+    let id = short.session().clone();
+    assert_eq!(short.ending().await.reason, EndReason::DurationLimit);
+    let idled = idle.ending().await;
+    assert_eq!((idled.reason, idled.detail.as_str()), (EndReason::IdleLimit, "1 s"));
+    assert_eq!(world.row(&id).await.draft.duration_max, seconds(2));
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_by_its_owner_only() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let admission = world.open(&bob, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    assert!(world.engine.control.resumable(&bob, &id).await.is_ok());
+    let others = world.engine.control.resumable(&alice, &id).await;
+    assert!(matches!(others, Err(Refusal::NotFound { .. })), "{others:?}");
 }

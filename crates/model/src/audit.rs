@@ -61,6 +61,10 @@ audit_kinds!(
     CredentialIssued = "credential_issued",
     /// A credential was revoked.
     CredentialRevoked = "credential_revoked",
+    /// A document that steers sessions was written, changed or removed.
+    DocumentChanged = "document_changed",
+    /// A setting of the deployment was changed.
+    SettingChanged = "setting_changed",
     /// The inventory or the policies were read anew.
     InventoryLoaded = "inventory_loaded",
     /// A node started.

@@ -133,6 +133,18 @@ text_type!(
     |t| hex_tail("node id", t, "node-", 8)
 );
 text_type!(
+    /// The name of a document that steers sessions: 3 to 128 of `[A-Za-z0-9_.-]`.
+    DocumentName,
+    |t| {
+        check("document name", t, 128, "letters, digits and _ . -", |c| c.is_ascii_alphanumeric() || "_.-".contains(c))?;
+        if t.len() >= 3 {
+            Ok(())
+        } else {
+            Err(InvalidName { what: "document name", because: "must have at least 3 characters".to_owned() })
+        }
+    }
+);
+text_type!(
     /// The public half of a credential (a token's id, an access key id, a client id): 1 to 64 letters, digits and `-`.
     CredentialId,
     |t| check("credential id", t, 64, "letters, digits and -", |c| c.is_ascii_alphanumeric() || c == '-')

@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod credential;
+pub mod document;
 pub mod id;
 pub mod inventory;
 pub mod policy;
@@ -22,7 +23,7 @@ pub mod testkit;
 pub mod text;
 pub mod time;
 
-pub use id::{CredentialId, GroupName, Login, NodeId, PrincipalName, SessionId, TargetId, TargetName};
+pub use id::{CredentialId, DocumentName, GroupName, Login, NodeId, PrincipalName, SessionId, TargetId, TargetName};
 pub use principal::Principal;
 pub use refusal::{Detail, Refusal};
 pub use session::Session;

@@ -84,6 +84,16 @@ actions!(
     ReadSession = "read_session", Session, false, "see the session";
     /// End one session.
     TerminateSession = "terminate_session", Session, false, "end the session";
+    /// Come back to one session whose client was lost.
+    ResumeSession = "resume_session", Session, false, "resume the session";
+    /// See the documents that steer sessions, with their tags.
+    ReadDocuments = "read_documents", Bastion, false, "see documents";
+    /// Write, change and remove documents that steer sessions.
+    ManageDocuments = "manage_documents", Bastion, false, "change documents";
+    /// See the deployment's settings.
+    ReadSettings = "read_settings", Bastion, false, "see settings";
+    /// Change the deployment's settings.
+    ManageSettings = "manage_settings", Bastion, false, "change settings";
     /// See the bastion's own description.
     ReadBastion = "read_bastion", Bastion, false, "see the bastion";
     /// List credentials, of everybody or one's own.

@@ -4,7 +4,8 @@
 
 use crate::audit::{AuditEvent, Deed};
 use crate::credential::Credential;
-use crate::id::{CredentialId, NodeId, SessionId};
+use crate::document::{Document, DocumentChange, DocumentHead, Setting};
+use crate::id::{CredentialId, DocumentName, NodeId, SessionId};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
 use crate::refusal::{Detail, Refusal};
@@ -127,6 +128,37 @@ pub trait Store: Send + Sync + 'static {
 
     /// The store's clock.
     async fn now(&self) -> Result<Time, Refusal>;
+}
+
+/// Documents that steer sessions, and settings. Each write is one transaction with its event in the record.
+///
+/// # Errors
+/// Every method: as those of [`Store`].
+#[async_trait]
+pub trait Library: Send + Sync + 'static {
+    /// All documents by name, without their texts.
+    async fn documents(&self) -> Result<Vec<DocumentHead>, Refusal>;
+
+    /// One document with all its versions.
+    async fn document(&self, name: &DocumentName) -> Result<Option<Document>, Refusal>;
+
+    /// Changes a document, and returns it as it is then; after [`DocumentChange::Delete`] as it was.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when it is to be created and exists; [`Refusal::NotFound`] when it, or the version, is not
+    /// there; [`Refusal::LimitReached`] beyond [`Document::VERSIONS_MAX`] or [`Document::DOCUMENTS_MAX`].
+    async fn change_document(
+        &self,
+        name: &DocumentName,
+        change: DocumentChange,
+        by: &Actor,
+    ) -> Result<Document, Refusal>;
+
+    /// A setting, if somebody has set it.
+    async fn setting(&self, key: &str) -> Result<Option<Setting>, Refusal>;
+
+    /// Sets a setting; `None` takes it back.
+    async fn change_setting(&self, key: &str, value: Option<&str>, by: &Actor) -> Result<Option<Setting>, Refusal>;
 }
 
 /// The policy engine could not answer.

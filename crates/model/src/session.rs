@@ -303,6 +303,8 @@ pub struct Draft {
     pub document: Option<String>,
     /// What the person gave as reason for connecting.
     pub reason: Option<String>,
+    /// The longest that this session may last, where it is bound more tightly than every other.
+    pub duration_max: Option<Duration>,
     /// The owning process.
     pub node: NodeId,
     /// The owning process's start count.

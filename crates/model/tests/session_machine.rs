@@ -190,6 +190,7 @@ fn draft(kind: Kind) -> Draft {
         kind,
         document: None,
         reason: None,
+        duration_max: None,
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::new(),

@@ -394,6 +394,7 @@ mod tests {
             kind: Kind::Shell,
             document: None,
             reason: Some("ticket 4711".to_owned()),
+            duration_max: None,
             node: NodeId::new(0xbeef),
             epoch: 3,
             tags: BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]),

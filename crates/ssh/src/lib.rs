@@ -4,7 +4,7 @@
 //!
 //! - [`server`] accepts connections, checks who comes, and opens what they may open. One file for each thing that a
 //!   person can open: a program, a tunnel, a forward, the menu.
-//! - `client` connects to a target, its host key pinned.
+//! - `client` connects to a target, its host key pinned. [`Dialer`] is that connection for edges that are not SSH.
 //! - `units` turns channels into sources and sinks of the engine's relay; `backlog` and `wire` keep memory small and
 //!   the library's loops free.
 //! - [`keys`] and [`user`] read what configuration and clients give as text.
@@ -22,6 +22,8 @@ pub mod server;
 mod units;
 pub mod user;
 mod wire;
+
+pub use client::Dialer;
 
 /// How Ravelin names itself in SSH, to people and to targets.
 pub(crate) const SOFTWARE: &str = concat!("SSH-2.0-Ravelin_", env!("CARGO_PKG_VERSION"));

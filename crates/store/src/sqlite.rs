@@ -10,6 +10,7 @@
 
 mod clock;
 mod file;
+mod library;
 mod readers;
 mod refusal;
 mod row;

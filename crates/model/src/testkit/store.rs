@@ -130,6 +130,7 @@ pub fn draft(owner: &str, random: u64, node: &NodeId, epoch: u64) -> Draft {
         kind: Kind::Shell,
         document: None,
         reason: None,
+        duration_max: None,
         node: node.clone(),
         epoch,
         tags: BTreeMap::new(),

@@ -50,7 +50,9 @@ fn may(who: Who, action: Action, whose: Whose) -> bool {
         Action::ReadTarget => operator || shared,
         Action::ListSessions | Action::WatchEvents => operator || own,
         Action::ReadSession | Action::TerminateSession => operator || own,
-        Action::ReadBastion => true,
+        Action::ResumeSession => own,
+        Action::ReadBastion | Action::ReadDocuments | Action::ReadSettings => true,
+        Action::ManageDocuments | Action::ManageSettings => operator,
         Action::ListCredentials | Action::RevokeCredential => operator || own,
         Action::IssueCredential => operator,
     }

@@ -3,6 +3,7 @@
 //! [`dial`] opens the socket, so that the engine can have it under its hand before the target says a word;
 //! [`Dialled::log_in`] does the rest. This module never knows who asked, or why.
 
+mod dialer;
 mod handler;
 
 use crate::backlog::{Backlog, QUEUE_MESSAGES, WINDOW_BYTES};
@@ -26,7 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+pub use dialer::Dialer;
 pub(crate) use handler::Inbound;
+pub(crate) use ravelin_engine::egress::Unreached;
 
 /// How long a target may take from the first byte to the accepted login.
 const LOGIN_MAX: Duration = Duration::from_secs(15);
@@ -43,16 +46,21 @@ const INBOUND_MAX: usize = 64;
 /// Reading from a target stops above this; its windows cannot be held back.
 const PAUSE_BYTES: u32 = 2 * 1024 * 1024;
 
-/// Why a target was not reached, for the person and the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unreached {
-    pub(crate) reason: EndReason,
-    pub(crate) detail: String,
+/// How a target's connection is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    /// A target that was silent for this long is asked whether it is there.
+    pub(crate) keepalive_interval: Duration,
+    /// The receive window of a channel.
+    pub(crate) window_bytes: u32,
+    /// Reading stops above this; windows cannot be held back.
+    pub(crate) pause_bytes: u32,
 }
 
-impl Unreached {
-    fn new(reason: EndReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+impl Tuning {
+    /// For a client that speaks SSH as well.
+    pub(crate) fn for_ssh(keepalive_interval: Duration) -> Self {
+        Self { keepalive_interval, window_bytes: WINDOW_BYTES, pause_bytes: PAUSE_BYTES }
     }
 }
 
@@ -95,10 +103,10 @@ impl Dialled {
         target: &Target,
         way: &LoginWay,
         agent: Option<ChannelStream<server::Msg>>,
-        keepalive_interval: Duration,
+        tuning: Tuning,
     ) -> Result<Link, Unreached> {
         let seen = Arc::new(Seen::default());
-        let logging_in = self.handshake(target, way, agent, keepalive_interval, Arc::clone(&seen));
+        let logging_in = self.handshake(target, way, agent, tuning, Arc::clone(&seen));
         match tokio::time::timeout(LOGIN_MAX, logging_in).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -112,12 +120,12 @@ impl Dialled {
         target: &Target,
         way: &LoginWay,
         agent: Option<ChannelStream<server::Msg>>,
-        keepalive_interval: Duration,
+        tuning: Tuning,
         seen: Arc<Seen>,
     ) -> Result<Link, Unreached> {
         let Dialled { stream, leg } = self;
         let watch = Arc::new(Watch::default());
-        let backlog = Backlog::new(PAUSE_BYTES);
+        let backlog = Backlog::new(tuning.pause_bytes);
         // A target is known: its bytes before login are bounded by time only.
         let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Stop, u64::MAX);
         let (inbound, inbound_receiver) = mpsc::channel(INBOUND_MAX);
@@ -129,10 +137,10 @@ impl Dialled {
         };
         let config = Arc::new(client::Config {
             client_id: SshId::Standard(Cow::Borrowed(crate::SOFTWARE)),
-            window_size: WINDOW_BYTES,
+            window_size: tuning.window_bytes,
             channel_buffer_size: QUEUE_MESSAGES,
             preferred: algorithms::outgoing(&target.host_keys),
-            keepalive_interval: Some(keepalive_interval),
+            keepalive_interval: Some(tuning.keepalive_interval),
             nodelay: true,
             ..client::Config::default()
         });
@@ -315,6 +323,10 @@ impl Link {
         originator_port: u32,
     ) -> Result<Channel<client::Msg>, russh::Error> {
         self.handle.channel_open_direct_tcpip(host, port, originator, originator_port).await
+    }
+
+    pub(crate) async fn open_socket(&self, path: &str) -> Result<Channel<client::Msg>, russh::Error> {
+        self.handle.channel_open_direct_streamlocal(path).await
     }
 
     /// Has the target listen; returns the port.

@@ -6,7 +6,7 @@
 
 use super::connection::{CLOSING, Connection, ConnectionLeg, Counted};
 use super::forward;
-use crate::client::{self, Link, Unreached};
+use crate::client::{self, Link, Tuning, Unreached};
 use crate::units::LastExit;
 use crate::user::Wish;
 use ravelin_engine::Admission;
@@ -403,7 +403,7 @@ async fn reach(
     let agent_id = agent.as_ref().map(russh::Channel::id);
     let agent = agent.map(russh::Channel::into_stream);
     let keepalive_interval = connection.shared.config.keepalive_interval;
-    let outcome = dialled.log_in(target, way, agent, keepalive_interval).await.map_err(cannot);
+    let outcome = dialled.log_in(target, way, agent, Tuning::for_ssh(keepalive_interval)).await.map_err(cannot);
     if let Some(id) = agent_id {
         connection.entry.backlog.close(id);
     }

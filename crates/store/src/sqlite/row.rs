@@ -14,11 +14,12 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The columns that [`session`] reads.
 pub(super) const SESSION_COLUMNS: &str = "state, connected, end_reason, end_actor, end_detail, since, ended, id, \
     principal, groups, auth, client_address, client_software, target_id, target_name, target_address, target_port, \
-    target_labels, target_aliases, login, protocol, kind, document, reason, node, epoch, tags, last_activity, \
+    target_labels, target_aliases, login, protocol, kind, document, reason, duration_max, node, epoch, tags, last_activity, \
     bytes_in, bytes_out, recording, created";
 
 /// The columns that [`event`] reads.
@@ -50,11 +51,11 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
         .prepare_cached(
             "INSERT INTO sessions (created, id, principal, groups, auth, client_address, client_ip, client_software, \
              target_id, target_name, target_address, target_port, target_labels, target_aliases, login, protocol, \
-             kind, document, reason, node, epoch, tags, state, connected, since, ended, span, end_reason, end_actor, \
+             kind, document, reason, duration_max, node, epoch, tags, state, connected, since, ended, span, end_reason, end_actor, \
              end_detail, last_activity, bytes_in, bytes_out, recording) VALUES \
              (:created, :id, :principal, :groups, :auth, :client_address, :client_ip, :client_software, :target_id, \
              :target_name, :target_address, :target_port, :target_labels, :target_aliases, :login, :protocol, :kind, \
-             :document, :reason, :node, :epoch, :tags, :state, :connected, :since, :ended, :span, :end_reason, \
+             :document, :reason, :duration_max, :node, :epoch, :tags, :state, :connected, :since, :ended, :span, :end_reason, \
              :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording)",
         )?
         .execute(named_params! {
@@ -77,6 +78,7 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             ":kind": draft.kind.word(),
             ":document": draft.document,
             ":reason": draft.reason,
+            ":duration_max": draft.duration_max.map(micros),
             ":node": draft.node.as_str(),
             ":epoch": integer(draft.epoch),
             ":tags": json_map(&draft.tags),
@@ -202,6 +204,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
         kind: parsed(row, "kind", Kind::from_word)?,
         document: value(row, "document")?,
         reason: value(row, "reason")?,
+        duration_max: value::<Option<i64>>(row, "duration_max")?.map(|at| Duration::from_micros(at.unsigned_abs())),
         node: parsed(row, "node", ok(NodeId::parse))?,
         epoch: count(row, "epoch")?,
         tags: parsed(row, "tags", map_from_json)?,
@@ -278,6 +281,10 @@ pub(super) fn insert_credential(connection: &Connection, credential: &Credential
         .map(|_| ())
 }
 
+fn micros(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// SQLite's integers end at `i64::MAX`; a count beyond it is held there.
 pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
@@ -287,11 +294,11 @@ fn json_list<T: AsRef<str>>(names: &BTreeSet<T>) -> String {
     serde_json::Value::from_iter(names.iter().map(AsRef::as_ref)).to_string()
 }
 
-fn json_map(pairs: &BTreeMap<String, String>) -> String {
+pub(super) fn json_map(pairs: &BTreeMap<String, String>) -> String {
     serde_json::Value::from_iter(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))).to_string()
 }
 
-fn map_from_json(text: &str) -> Option<BTreeMap<String, String>> {
+pub(super) fn map_from_json(text: &str) -> Option<BTreeMap<String, String>> {
     if text == "{}" {
         return Some(BTreeMap::new());
     }
@@ -360,7 +367,7 @@ fn parsed_if_set<T>(
     if cell == ValueRef::Null { Ok(None) } else { parsed(cells, column, parse).map(Some) }
 }
 
-fn unreadable(column: &'static str, because: impl fmt::Display) -> Refusal {
+pub(super) fn unreadable(column: &'static str, because: impl fmt::Display) -> Refusal {
     Refusal::internal(format!("cannot read column {column}: {because}"))
 }
 

@@ -225,6 +225,7 @@ async fn every_door_refuses_whoever_has_no_proof_and_whoever_has_no_rights() {
     native(&bastion, &tried).await;
     azure(&bastion, &tried).await;
     aws(&bastion, &tried).await;
+    data_channel(&bastion).await;
     ssh(&bastion, &tried).await;
     let (with_paths, with_forms): (Vec<_>, Vec<_>) = ravelin_azure::DATA_OPERATIONS.iter().copied().partition(in_path);
     tried.covers(
@@ -352,8 +353,17 @@ async fn azure_data(bastion: &Bastion, tried: &Tried, bearer: &str) {
 fn aws_body(operation: &str) -> &'static str {
     match operation {
         "DescribeSessions" => r#"{"State":"Active"}"#,
-        "TerminateSession" => r#"{"SessionId":"alice-07a16060613c408b5"}"#,
-        "GetConnectionStatus" => r#"{"Target":"web-1"}"#,
+        "TerminateSession" | "ResumeSession" => r#"{"SessionId":"alice-07a16060613c408b5"}"#,
+        "StartSession" | "GetConnectionStatus" => r#"{"Target":"web-1"}"#,
+        "DescribeInstanceInformation" | "DescribeInstanceProperties" | "ListDocuments" => "{}",
+        "CreateDocument" | "UpdateDocument" => r#"{"Name":"Mine","Content":"{}","DocumentType":"Session"}"#,
+        "UpdateDocumentDefaultVersion" => r#"{"Name":"Mine","DocumentVersion":"1"}"#,
+        "DeleteDocument" | "GetDocument" | "DescribeDocument" | "ListDocumentVersions" => r#"{"Name":"Mine"}"#,
+        "AddTagsToResource" => r#"{"ResourceType":"Document","ResourceId":"Mine","Tags":[{"Key":"a","Value":"b"}]}"#,
+        "RemoveTagsFromResource" => r#"{"ResourceType":"Document","ResourceId":"Mine","TagKeys":["a"]}"#,
+        "ListTagsForResource" => r#"{"ResourceType":"Document","ResourceId":"Mine"}"#,
+        "GetServiceSetting" | "ResetServiceSetting" => r#"{"SettingId":"/ssm/managed-instance/activation-tier"}"#,
+        "UpdateServiceSetting" => r#"{"SettingId":"/ssm/managed-instance/activation-tier","SettingValue":"standard"}"#,
         other => panic!("{other}: say here what its body is"),
     }
 }
@@ -384,8 +394,14 @@ async fn aws(bastion: &Bastion, tried: &Tried) {
         let (status, text) = bastion.ask("POST", "/", Some(body), &joined(&named, &right)).await;
         match *operation {
             // To whoever may not know of a session or a target, it is not there.
-            "TerminateSession" => {
+            "TerminateSession" | "ResumeSession" => {
                 assert!(status == 400 && text.contains("DoesNotExistException"), "{operation}: {status} {text}");
+            }
+            "StartSession" => {
+                assert!(status == 400 && text.contains("TargetNotConnected"), "{operation}: {status} {text}");
+            }
+            "DescribeInstanceInformation" | "DescribeInstanceProperties" => {
+                assert!(status == 200 && text.ends_with(":[]}"), "{operation}: {status} {text}");
             }
             "GetConnectionStatus" => {
                 assert!(status == 200 && text.contains("notconnected"), "{operation}: {status} {text}");
@@ -397,6 +413,22 @@ async fn aws(bastion: &Bastion, tried: &Tried) {
         }
         tried.note(operation, With::NoRights);
     }
+}
+
+/// A data channel opens with the token of a session, which whoever has no rights never gets.
+async fn data_channel(bastion: &Bastion) {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    let path = "/v1/data-channel/alice-07a16060613c408b5?role=publish_subscribe";
+    let (status, text) = bastion.ask("GET", path, None, &[]).await;
+    assert!((400..500).contains(&status), "no upgrade: {status} {text}");
+    let url = format!("{}{path}", bastion.http.replacen("http://", "ws://", 1));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("an upgrade");
+    let opening = r#"{"MessageSchemaVersion":"1.0","RequestId":"r","TokenValue":"t","ClientId":"c"}"#;
+    socket.send(Message::text(opening)).await.expect("sent");
+    let said = socket.next().await.expect("a last word").expect("sound").into_data();
+    let message = ravelin_aws::proto::message::Message::decode(&said).expect("a message");
+    assert_eq!(message.message_type, ravelin_aws::proto::message::MessageType::ChannelClosed);
 }
 
 fn joined<'a>(some: &[(&'a str, &'a str)], more: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {

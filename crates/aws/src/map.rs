@@ -2,7 +2,8 @@
 
 use crate::{ALIAS, target_id, wire};
 use ravelin_model::session::{Ending, Session, State};
-use ravelin_model::{PrincipalName, Time};
+use ravelin_model::{PrincipalName, TargetId, Time};
+use std::collections::BTreeMap;
 
 /// The states as this dialect spells them; one to one.
 pub(crate) const STATUSES: &[(&str, State)] = &[
@@ -23,7 +24,7 @@ const DETAILS_CHARS_MAX: usize = 1024;
 /// A session as `DescribeSessions` shows it.
 pub(crate) fn session(session: &Session, account: &str) -> wire::Session {
     let draft = &session.draft;
-    let target = draft.target.aliases.get(ALIAS).cloned().unwrap_or_else(|| target_id(draft.target.id.hex()));
+    let target = instance(&draft.target.aliases, &draft.target.id);
     wire::Session {
         session_id: draft.id.to_string(),
         target,
@@ -35,7 +36,7 @@ pub(crate) fn session(session: &Session, account: &str) -> wire::Session {
         reason: draft.reason.as_deref().and_then(|text| line(text, REASON_CHARS_MAX)),
         details: session.ending().and_then(|ending| line(&details(ending), DETAILS_CHARS_MAX)),
         output_url: session.state().is_live().then_some(wire::SessionManagerOutputUrl {}),
-        max_session_duration: None,
+        max_session_duration: draft.duration_max.map(|limit| limit.as_secs().div_ceil(60).clamp(1, 1440).to_string()),
         access_type: ACCESS_TYPE,
     }
 }
@@ -64,7 +65,7 @@ fn line(text: &str, chars_max: usize) -> Option<String> {
 }
 
 /// Whole milliseconds, cut off: a filter `InvokedAfter` with the shown date finds the session again.
-fn timestamp(time: Time) -> wire::Timestamp {
+pub(crate) fn timestamp(time: Time) -> wire::Timestamp {
     wire::Timestamp(time.as_micros().div_euclid(1000))
 }
 
@@ -88,6 +89,28 @@ pub(crate) fn principal(account: &str, owner: &str) -> Option<PrincipalName> {
         }
     };
     PrincipalName::parse(name).ok()
+}
+
+/// How this dialect calls a target.
+pub(crate) fn instance(aliases: &BTreeMap<String, String>, id: &TargetId) -> String {
+    aliases.get(ALIAS).cloned().unwrap_or_else(|| target_id(id.hex()))
+}
+
+/// The ARN of a target.
+pub(crate) fn instance_arn(region: &str, account: &str, instance: &str) -> String {
+    let kind = if instance.starts_with("i-") { "ec2" } else { "ssm" };
+    let noun = if instance.starts_with("i-") { "instance" } else { "managed-instance" };
+    format!("arn:aws:{kind}:{region}:{account}:{noun}/{instance}")
+}
+
+/// The ARN of a document.
+pub(crate) fn document_arn(region: &str, account: &str, name: &str) -> String {
+    format!("arn:aws:ssm:{region}:{account}:document/{name}")
+}
+
+/// The ARN of a setting, whose id begins with a slash or not.
+pub(crate) fn setting_arn(region: &str, account: &str, id: &str) -> String {
+    format!("arn:aws:ssm:{region}:{account}:servicesetting/{}", id.trim_start_matches('/'))
 }
 
 /// The ARN of a session.

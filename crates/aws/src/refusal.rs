@@ -45,6 +45,13 @@ pub(crate) enum Fault {
         /// Why not.
         because: String,
     },
+    /// An error that the service model has for the operation.
+    OfModel {
+        /// Its name there.
+        code: &'static str,
+        /// What is wrong and what would be right.
+        text: String,
+    },
     /// The engine refused.
     Refused {
         /// What it said.
@@ -127,6 +134,7 @@ impl Fault {
                     "Session {session} was ordered to end and is not closed yet: {because}. It is safe to ask again."
                 ),
             ),
+            Fault::OfModel { code, text } => of_model(code, text),
             Fault::Refused { refusal, about } => of_refusal(refusal, about),
         }
     }
@@ -180,6 +188,7 @@ mod tests {
             resource: "arn:aws:ssm:eu-west-1:123456789012:session/alice-07a16060613c408b5".to_owned(),
         };
         let refused = |refusal: Refusal| Fault::Refused { refusal, about: about.clone() };
+        let of = |code, text: &str| Fault::OfModel { code, text: text.to_owned() };
         let unreadable = crate::proto::request::describe_sessions(br#"{"State":1}"#).expect_err("a number is no text");
         vec![
             ("no signature at all", Fault::Signature(sigv4::Fault::Missing)),
@@ -216,6 +225,26 @@ mod tests {
                 "session ordered to end and still open",
                 Fault::StillOpen { session: "alice-07a16060613c408b5".to_owned(), because: "…".to_owned() },
             ),
+            ("unknown document, or one that cannot be used so", of("InvalidDocument", "Document with name X does not exist.")),
+            ("text that is no session document", of("InvalidDocumentContent", "…")),
+            ("document of another schema", of("InvalidDocumentSchemaVersion", "…")),
+            ("unknown version of a document", of("InvalidDocumentVersion", "…")),
+            ("deed that a document does not bear", of("InvalidDocumentOperation", "…")),
+            ("document that exists", of("DocumentAlreadyExists", "…")),
+            ("text above 64 KiB", of("MaxDocumentSizeExceeded", "…")),
+            ("more than 500 documents", of("DocumentLimitExceeded", "…")),
+            ("more than 100 versions", of("DocumentVersionLimitExceeded", "…")),
+            ("version that says what the newest says", of("DuplicateDocumentContent", "…")),
+            ("version name that is taken", of("DuplicateDocumentVersionName", "…")),
+            ("target that is unknown, hidden or out of reach", of("TargetNotConnected", "mi-00000000000000000 is not connected.")),
+            ("parameters or a target that do not fit the document", of("BadRequest", "…")),
+            ("setting that there is not", of("ServiceSettingNotFound", "…")),
+            ("instance id of no form", of("InvalidInstanceId", "…")),
+            ("value that a filter cannot have", of("InvalidInstanceInformationFilterValue", "…")),
+            ("the same, of properties", of("InvalidInstancePropertyFilterValue", "…")),
+            ("tags on what bears none", of("InvalidResourceType", "…")),
+            ("tags on an unknown document", of("InvalidResourceId", "…")),
+            ("more than 50 tags", of("TooManyTagsError", "…")),
             ("`NotFound`", refused(Refusal::not_found("session", "alice-07a16060613c408b5"))),
             (
                 "`Denied`",

@@ -3,24 +3,33 @@
 //! Order, as AWS has it: signature (its form, clock and scope before the body is read; then the signature itself),
 //! operation, body, members, permission. Whoever cannot prove who they are learns nothing else.
 
-use crate::api::{Call, describe_sessions, get_connection_status, terminate_session};
+use crate::api::start_session::{Answers, Starter};
+use crate::api::{
+    Call, describe_instances, describe_sessions, documents, get_connection_status, resume_session, settings,
+    start_session, terminate_session,
+};
+use crate::channel::{Lobby, upgrade};
 use crate::proto::sigv4::{self, Claim, Terms};
 use crate::refusal::{About, Fault, Spoken};
 use crate::{Config, OPERATIONS};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
-use axum::response::Response;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use ravelin_engine::egress::Dialer;
 use ravelin_engine::identity::SignatureRefusal;
-use ravelin_engine::{Caller, Contact, Control, Identity, Pager};
-use ravelin_model::Refusal;
+use ravelin_engine::leg::SocketHandle;
+use ravelin_engine::{Caller, Contact, Control, Gate, Identity, Library, Pager};
 use ravelin_model::principal::AuthMethod;
+use ravelin_model::{PrincipalName, Refusal};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
@@ -36,25 +45,76 @@ pub const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Longest user agent that a session or a record keeps, in characters.
 const SOFTWARE_CHARS_MAX: usize = 256;
 const SERVICE: &str = "ssm";
+/// What upgrades of data channels are signed for.
+const CHANNEL_SERVICE: &str = "ssmmessages";
 const TARGET_PREFIX: &str = "AmazonSSM.";
 const CONTENT: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Names a call; all tries of it bear the same.
+const INVOCATION: HeaderName = HeaderName::from_static("amz-sdk-invocation-id");
+/// What whoever signed a data channel wrongly is told.
+const BAD_SIGNATURE: &str = "this data channel cannot be opened: its request is signed, and the signature does not hold; \
+                             check the keys of your profile and the clock, or use a client that does not sign";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
+/// What the edge is given of the engine, and who goes out for it.
+pub struct Handles {
+    /// Lists, shows and ends sessions.
+    pub control: Control,
+    /// Admits sessions.
+    pub gate: Gate,
+    /// Turns signatures into callers.
+    pub identity: Identity,
+    /// Seals and opens page tokens.
+    pub pager: Pager,
+    /// Documents and settings.
+    pub library: Library,
+    /// Goes out to targets.
+    pub dialer: Arc<dyn Dialer>,
+}
+
 /// The whole edge as a service. It answers every path and method in this dialect, so it is to be called with the
-/// requests that are its own (those with an `X-Amz-Target` header or a signature), not merged with other routes.
+/// requests that are its own (those with an `X-Amz-Target` header or a signature, and [`crate::owns_path`]), not merged
+/// with other routes.
 ///
-/// Each request must carry `ConnectInfo<SocketAddr>` of its peer as an extension.
-pub fn router(control: Control, identity: Identity, pager: Pager, config: Config) -> Router {
-    let server = Arc::new(Server { control, identity, pager, config });
-    Router::new().route("/", any(answer)).fallback(answer).with_state(server)
+/// Each request must carry `ConnectInfo<SocketAddr>` of its peer as an extension, and should carry its
+/// `http::uri::Scheme`; one that may be upgraded carries the [`SocketHandle`] of its connection.
+pub fn router(handles: Handles, config: Config) -> Router {
+    let Handles { control, gate, identity, pager, library, dialer } = handles;
+    let lobby = Arc::new(Lobby::default());
+    let answers = Answers::default();
+    let starter = Starter { control, gate, library, dialer, lobby, answers };
+    let server = Arc::new(Server { starter, identity, pager, config });
+    let channels = format!("{}{{session}}", upgrade::PATH);
+    Router::new().route(&channels, any(open_channel)).route("/", any(answer)).fallback(answer).with_state(server)
 }
 
 struct Server {
-    control: Control,
+    starter: Starter,
     identity: Identity,
     pager: Pager,
     config: Config,
+}
+
+/// A data channel. Whatever is wrong with it is said over it, because clients show nothing else.
+async fn open_channel(
+    State(server): State<Arc<Server>>,
+    Path(session): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    let (mut parts, _no_body) = request.into_parts();
+    let Some(handle) = parts.extensions.get::<SocketHandle>().cloned() else {
+        return plain(StatusCode::BAD_REQUEST, "a data channel needs a connection of its own: use HTTP/1.1\n");
+    };
+    let signer = server.signer(&parts).await;
+    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade::answer(upgrade, session, signer, handle, Arc::clone(&server.starter.lobby)),
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
@@ -76,25 +136,77 @@ impl Server {
         let body = tokio::time::timeout(BODY_WAIT_MAX, read(&parts, body)).await.map_err(|_elapsed| Fault::Slow)??;
         let caller = self.prove(&parts, &claim, &body).await?;
         let operation = operation(&parts).ok_or(Fault::UnknownOperation)?;
+        let channels = channels(&parts, &self.config);
+        let invocation = parts.headers.get(INVOCATION).and_then(|id| id.to_str().ok());
         let call = Call {
             operation: operation.name(),
             caller: &caller,
             region: claim.region(),
             body: &body,
+            invocation,
+            channels: &channels,
             config: &self.config,
         };
+        let Starter { control, library, lobby, .. } = &self.starter;
+        let pager = &self.pager;
         match operation {
-            Operation::DescribeSessions => json(&describe_sessions::answer(&self.control, &self.pager, &call).await?),
-            Operation::TerminateSession => json(&terminate_session::answer(&self.control, &call).await?),
-            Operation::GetConnectionStatus => json(&get_connection_status::answer(&self.control, &call).await?),
+            Operation::DescribeSessions => json(&describe_sessions::answer(control, pager, &call).await?),
+            Operation::TerminateSession => json(&terminate_session::answer(control, &call).await?),
+            Operation::GetConnectionStatus => json(&get_connection_status::answer(control, &call).await?),
+            Operation::StartSession => json(&start_session::answer(&self.starter, &call).await?),
+            Operation::ResumeSession => json(&resume_session::answer(control, lobby, &call).await?),
+            Operation::DescribeInstanceInformation => {
+                json(&describe_instances::information(control, pager, &call).await?)
+            }
+            Operation::DescribeInstanceProperties => {
+                json(&describe_instances::properties(control, pager, &call).await?)
+            }
+            Operation::CreateDocument => json(&documents::create(library, &call).await?),
+            Operation::UpdateDocument => json(&documents::update(library, &call).await?),
+            Operation::UpdateDocumentDefaultVersion => json(&documents::set_default(library, &call).await?),
+            Operation::DeleteDocument => json(&documents::delete(library, &call).await?),
+            Operation::GetDocument => json(&documents::get(library, &call).await?),
+            Operation::DescribeDocument => json(&documents::describe(library, &call).await?),
+            Operation::ListDocuments => json(&documents::list(library, &call).await?),
+            Operation::ListDocumentVersions => json(&documents::versions(library, &call).await?),
+            Operation::AddTagsToResource => json(&documents::add_tags(library, &call).await?),
+            Operation::RemoveTagsFromResource => json(&documents::remove_tags(library, &call).await?),
+            Operation::ListTagsForResource => json(&documents::list_tags(library, &call).await?),
+            Operation::GetServiceSetting => json(&settings::get(control, library, &call).await?),
+            Operation::UpdateServiceSetting => json(&settings::update(library, &call).await?),
+            Operation::ResetServiceSetting => json(&settings::reset(control, library, &call).await?),
+        }
+    }
+
+    /// Who signed an upgrade; `None` when nobody did. A signature that is there has to hold.
+    async fn signer(&self, parts: &Parts) -> Result<Option<PrincipalName>, &'static str> {
+        let signed = parts.headers.contains_key(http::header::AUTHORIZATION)
+            || parts.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="));
+        if !signed {
+            return Ok(None);
+        }
+        let proved = async {
+            let claim = self.claim_for(parts, CHANNEL_SERVICE).await?;
+            self.prove(parts, &claim, &[]).await
+        };
+        match proved.await {
+            Ok(caller) => Ok(Some(caller.name().clone())),
+            Err(fault) => {
+                tracing::info!(code = fault.speak().code, "a data channel's signature was refused");
+                Err(BAD_SIGNATURE)
+            }
         }
     }
 
     /// What the request claims, if the claim may stand.
     async fn claim(&self, parts: &Parts) -> Result<Claim, Fault> {
+        self.claim_for(parts, SERVICE).await
+    }
+
+    async fn claim_for(&self, parts: &Parts, service: &str) -> Result<Claim, Fault> {
         let claim = Claim::read(&signed_request(parts, &headers(parts))).map_err(Fault::Signature)?;
-        let now = self.control.now().await.map_err(refused)?;
-        let terms = Terms { service: SERVICE, regions: self.config.regions.as_deref(), skew_max: self.config.skew_max };
+        let now = self.starter.control.now().await.map_err(refused)?;
+        let terms = Terms { service, regions: self.config.regions.as_deref(), skew_max: self.config.skew_max };
         let fault = match claim.check(now, &terms) {
             Ok(()) if claim.has_token() => Fault::SessionToken,
             Ok(()) => return Ok(claim),
@@ -125,26 +237,63 @@ impl Server {
     }
 }
 
-/// What is offered. The same list, with the actions that it asks for, is [`OPERATIONS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    DescribeSessions,
-    TerminateSession,
-    GetConnectionStatus,
+macro_rules! operations {
+    ($($name:ident)+) => {
+        /// What is offered. The same list, with the actions that it asks for, is [`OPERATIONS`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Operation { $($name,)+ }
+
+        impl Operation {
+            const ALL: [Operation; OPERATIONS.len()] = [$(Operation::$name,)+];
+
+            fn name(self) -> &'static str {
+                match self { $(Operation::$name => stringify!($name),)+ }
+            }
+        }
+    };
 }
 
-impl Operation {
-    const ALL: [Operation; 3] =
-        [Operation::DescribeSessions, Operation::TerminateSession, Operation::GetConnectionStatus];
+operations!(
+    DescribeSessions
+    TerminateSession
+    GetConnectionStatus
+    StartSession
+    ResumeSession
+    DescribeInstanceInformation
+    DescribeInstanceProperties
+    CreateDocument
+    UpdateDocument
+    UpdateDocumentDefaultVersion
+    DeleteDocument
+    GetDocument
+    DescribeDocument
+    ListDocuments
+    ListDocumentVersions
+    AddTagsToResource
+    RemoveTagsFromResource
+    ListTagsForResource
+    GetServiceSetting
+    UpdateServiceSetting
+    ResetServiceSetting
+);
 
-    fn name(self) -> &'static str {
-        let (name, _action) = match self {
-            Operation::DescribeSessions => OPERATIONS[0],
-            Operation::TerminateSession => OPERATIONS[1],
-            Operation::GetConnectionStatus => OPERATIONS[2],
-        };
-        name
+/// The scheme and host of data channels, as clients reach them.
+fn channels(parts: &Parts, config: &Config) -> String {
+    let as_socket = |url: &str| match url.split_once("://") {
+        Some(("http", rest)) => format!("ws://{}", rest.trim_end_matches('/')),
+        Some((_, rest)) => format!("wss://{}", rest.trim_end_matches('/')),
+        None => format!("wss://{url}"),
+    };
+    if let Some(url) = &config.public_url {
+        return as_socket(url);
     }
+    let scheme = match parts.extensions.get::<Scheme>() {
+        Some(scheme) if *scheme == Scheme::HTTP => "ws",
+        Some(_) | None => "wss",
+    };
+    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or("localhost");
+    format!("{scheme}://{host}")
 }
 
 fn operation(parts: &Parts) -> Option<Operation> {

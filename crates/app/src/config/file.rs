@@ -56,6 +56,7 @@ pub(super) struct SshTable {
 pub(super) struct LimitsTable {
     pub(super) idle: Field<Option<Duration>>,
     pub(super) duration: Field<Option<Duration>>,
+    pub(super) disconnected: Field<Duration>,
     pub(super) sessions: Field<u64>,
     pub(super) sessions_per_principal: Field<u64>,
 }
@@ -63,6 +64,7 @@ pub(super) struct LimitsTable {
 pub(super) struct AwsTable {
     pub(super) account: Field<String>,
     pub(super) regions: Field<Vec<Written<String>>>,
+    pub(super) reason_required: Field<bool>,
 }
 
 pub(super) struct AzureTable {
@@ -151,12 +153,17 @@ impl ConfigFile {
             limits: file.section("limits", |limits| LimitsTable {
                 idle: limits.duration_or_never("idle"),
                 duration: limits.duration_or_never("duration"),
+                disconnected: limits.duration("disconnected"),
                 sessions: limits.number("sessions", 1, 1_000_000),
                 sessions_per_principal: limits.number("sessions_per_principal", 1, 1_000_000),
             }),
             drain_period: file.section("drain", |drain| drain.duration("period")),
             history_keep: file.section("history", |history| history.duration("keep")),
-            aws: file.section("aws", |aws| AwsTable { account: aws.text("account"), regions: aws.texts("regions") }),
+            aws: file.section("aws", |aws| AwsTable {
+                account: aws.text("account"),
+                regions: aws.texts("regions"),
+                reason_required: aws.flag("reason_required"),
+            }),
             azure: file.section("azure", |azure| AzureTable {
                 tenant: azure.text("tenant"),
                 subscription: azure.text("subscription"),

@@ -175,6 +175,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Longest session; `None` for no limit.
     pub duration: Option<Duration>,
+    /// How long a session waits for a client that was lost and may come back.
+    pub disconnected: Duration,
     /// Live sessions on this node.
     pub sessions: usize,
     /// Live sessions of one principal.
@@ -188,6 +190,8 @@ pub struct Aws {
     pub account: String,
     /// Regions that signatures may name; empty for any.
     pub regions: Vec<String>,
+    /// Whether a session of this dialect needs a reason.
+    pub reason_required: bool,
 }
 
 /// What the Azure dialect calls this deployment.

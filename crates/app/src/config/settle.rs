@@ -42,6 +42,7 @@ impl Limits {
         Self {
             idle: engine.idle_max,
             duration: engine.duration_max,
+            disconnected: engine.disconnected_max,
             sessions: engine.sessions_max,
             sessions_per_principal: engine.sessions_per_principal_max,
         }
@@ -118,6 +119,11 @@ fn limits(file: &ConfigFile, reader: &mut Reader) -> Limits {
             reader.faults.push(written.fault("is shorter than a second", "write at least \"1 s\", or \"never\""));
         }
     }
+    if let Some(written) = file.limits.disconnected.given()
+        && !(Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&written.value)
+    {
+        reader.faults.push(written.fault("is out of range", "write a duration from 1 s to 24 h"));
+    }
     if let Some(written) = file.history_keep.given()
         && written.value < Duration::from_secs(3600)
     {
@@ -131,6 +137,7 @@ fn limits(file: &ConfigFile, reader: &mut Reader) -> Limits {
     Limits {
         idle: file.limits.idle.value_or(unset.idle),
         duration: file.limits.duration.value_or(unset.duration),
+        disconnected: file.limits.disconnected.value_or(unset.disconnected),
         sessions: count(&file.limits.sessions, unset.sessions),
         sessions_per_principal: count(&file.limits.sessions_per_principal, unset.sessions_per_principal),
     }
@@ -278,6 +285,7 @@ fn aws(file: &ConfigFile, reader: &mut Reader) -> Aws {
     Aws {
         account: file.aws.account.value_or(Aws::ACCOUNT.to_owned()),
         regions: regions.iter().map(|region| region.value.clone()).collect(),
+        reason_required: file.aws.reason_required.value_or(false),
     }
 }
 

@@ -156,7 +156,7 @@ fn config(args: &DevArgs, state: &StateDir) -> Config {
         limits: Limits::unset(),
         drain: Duration::ZERO,
         history_keep: Config::HISTORY_KEEP,
-        aws: Aws { account: Aws::ACCOUNT.to_owned(), regions: Vec::new() },
+        aws: Aws { account: Aws::ACCOUNT.to_owned(), regions: Vec::new(), reason_required: false },
         azure: Azure::unnamed(),
     }
 }

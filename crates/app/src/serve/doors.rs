@@ -193,7 +193,10 @@ fn door_of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Door {
     let within = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let signed = headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"))
         || uri.query().is_some_and(|query| query.contains("X-Amz-Algorithm="));
-    if headers.contains_key("x-amz-target") || (path == "/" && (signed || *method == Method::POST)) {
+    if headers.contains_key("x-amz-target")
+        || (path == "/" && (signed || *method == Method::POST))
+        || ravelin_aws::owns_path(path)
+    {
         Door::Aws
     } else if within("/api/v1") || path == "/healthz" || path == "/readyz" {
         Door::Native
@@ -248,6 +251,7 @@ mod tests {
         assert_eq!(door("POST", "/", &[]), Door::Aws);
         assert_eq!(door("GET", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256", &[]), Door::Aws);
         assert_eq!(door("GET", "/", &[("authorization", "AWS4-HMAC-SHA256 Credential=x")]), Door::Aws);
+        assert_eq!(door("GET", "/v1/data-channel/alice-07a16060613c408b5?role=publish_subscribe", &[]), Door::Aws);
         assert_eq!(door("GET", "/", &[]), Door::Front);
         assert_eq!(door("GET", "/api/v1/sessions?state=live", &[]), Door::Native);
         assert_eq!(door("GET", "/api/v1", &[]), Door::Native);

@@ -8,7 +8,7 @@ use crate::state::StateDir;
 use crate::tls::{self, Authority, Certificate};
 use anyhow::Context;
 use ravelin_engine::{Engine, MasterKey, Rules};
-use ravelin_model::ports::Store;
+use ravelin_model::ports::{Library, Store};
 use ravelin_model::{NodeId, Refusal};
 use ravelin_store::{SqliteConfig, SqliteStore};
 use rustls::sign::CertifiedKey;
@@ -115,6 +115,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
+    kept: Arc<dyn Library>,
     pub(crate) master: MasterKey,
     listeners: JoinSet<()>,
     stopping: CancellationToken,
@@ -146,7 +147,9 @@ impl Node {
     /// Starts the engine: sessions that an earlier life left behind are ended. Nothing listens yet.
     pub(crate) async fn start(config: &Config, rules: Rules, state: &StateDir) -> anyhow::Result<Self> {
         let master = state.master_key()?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(SqliteConfig::new(state.store_path()))?);
+        let sqlite = Arc::new(SqliteStore::open(SqliteConfig::new(state.store_path()))?);
+        let store: Arc<dyn Store> = sqlite.clone();
+        let kept: Arc<dyn Library> = sqlite;
         let engine_config = engine_config(config, state.node_id()?);
         let engine = Engine::start(Arc::clone(&store), rules, master.clone(), engine_config).await.map_err(in_full)?;
         if !engine.left_over.is_empty() {
@@ -156,7 +159,7 @@ impl Node {
             );
         }
         let (listeners, stopping) = (JoinSet::new(), CancellationToken::new());
-        Ok(Self { engine, store, master, listeners, stopping, certificate: None })
+        Ok(Self { engine, store, kept, master, listeners, stopping, certificate: None })
     }
 
     /// Opens the doors.
@@ -176,9 +179,14 @@ impl Node {
         let engine = &self.engine;
         let doors = Doors {
             aws: ravelin_aws::server::router(
-                engine.control.clone(),
-                engine.identity.clone(),
-                engine.pager.clone(),
+                ravelin_aws::server::Handles {
+                    control: engine.control.clone(),
+                    gate: engine.gate.clone(),
+                    identity: engine.identity.clone(),
+                    pager: engine.pager.clone(),
+                    library: engine.library(Arc::clone(&self.kept)),
+                    dialer: Arc::new(ravelin_ssh::Dialer { keepalive_interval: config.ssh_server.keepalive }),
+                },
                 aws_config(config),
             ),
             azure: ravelin_azure::server::router(
@@ -300,6 +308,7 @@ fn engine_config(config: &Config, node: NodeId) -> ravelin_engine::Config {
     let mut engine = ravelin_engine::Config::new(node);
     engine.idle_max = config.limits.idle;
     engine.duration_max = config.limits.duration;
+    engine.disconnected_max = config.limits.disconnected;
     engine.sessions_max = config.limits.sessions;
     engine.sessions_per_principal_max = config.limits.sessions_per_principal;
     engine.history_keep = config.history_keep;
@@ -309,6 +318,8 @@ fn engine_config(config: &Config, node: NodeId) -> ravelin_engine::Config {
 fn aws_config(config: &Config) -> ravelin_aws::Config {
     let mut aws = ravelin_aws::Config::new(config.aws.account.clone());
     aws.regions = (!config.aws.regions.is_empty()).then(|| config.aws.regions.clone());
+    aws.public_url.clone_from(&config.public_url);
+    aws.reason_required = config.aws.reason_required;
     aws
 }
 

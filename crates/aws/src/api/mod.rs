@@ -1,9 +1,14 @@
-//! One file per operation: what it asks of its members, what it asks of the engine, what it answers.
+//! The operations: what each asks of its members, what it asks of the engine, what it answers.
 //!
 //! Nothing here knows HTTP or a signature; a [`Caller`] arrives proved.
 
+pub(crate) mod describe_instances;
 pub(crate) mod describe_sessions;
+pub(crate) mod documents;
 pub(crate) mod get_connection_status;
+pub(crate) mod resume_session;
+pub(crate) mod settings;
+pub(crate) mod start_session;
 pub(crate) mod terminate_session;
 
 use crate::refusal::{About, Fault};
@@ -21,6 +26,10 @@ pub(crate) struct Call<'a> {
     pub(crate) region: &'a str,
     /// The body, not read yet.
     pub(crate) body: &'a [u8],
+    /// What all tries of one call have in common, where the client says so.
+    pub(crate) invocation: Option<&'a str>,
+    /// Where data channels are reached: scheme and host, `wss://bastion.example.org:8443`.
+    pub(crate) channels: &'a str,
     /// The edge's settings.
     pub(crate) config: &'a Config,
 }
@@ -31,4 +40,19 @@ impl Call<'_> {
         let principal = map::owner(&self.config.account_id, self.caller.name());
         Fault::Refused { refusal, about: About { operation: self.operation, principal, resource } }
     }
+
+    /// The same, for what touches a document.
+    fn refused_document(&self, refusal: Refusal, name: &str) -> Fault {
+        self.refused(refusal, map::document_arn(self.region, &self.config.account_id, name))
+    }
+
+    /// Where the data channel of a session is.
+    fn stream_url(&self, session: &str) -> String {
+        format!("{}{}{session}?role=publish_subscribe", self.channels, crate::channel::upgrade::PATH)
+    }
+}
+
+/// An error of the service model.
+fn of_model(code: &'static str, text: impl Into<String>) -> Fault {
+    Fault::OfModel { code, text: text.into() }
 }

@@ -6,6 +6,7 @@
 
 use crate::wire;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Why a body cannot be read. The text names the member where one is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,131 @@ pub fn terminate_session(body: &[u8]) -> Result<wire::TerminateSessionRequest, U
 /// [`Unreadable`].
 pub fn connection_status(body: &[u8]) -> Result<wire::GetConnectionStatusRequest, Unreadable> {
     Ok(wire::GetConnectionStatusRequest { target: text(&members(body)?, "", "Target")? })
+}
+
+/// The members of a body, read one by one by operations whose requests have many.
+pub struct Members(Map<String, Value>);
+
+/// A filter of any operation's: its key, its values, and where it stands, for complaints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// `filters.1.member`.
+    pub place: String,
+    /// As sent; `None` when it is missing.
+    pub key: Option<String>,
+    /// As sent.
+    pub values: Vec<String>,
+    /// `Operator`, where the operation has one.
+    pub operator: Option<String>,
+}
+
+impl Members {
+    /// The members of this body.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
+        members(body).map(Self)
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        text(&self.0, "", name)
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Unreadable> {
+        integer(&self.0, name)
+    }
+
+    /// Whether the member is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>, Unreadable> {
+        list(&self.0, name, |at, value| item_text(&format!("{name}[{at}]"), value))
+    }
+
+    /// A map of names to lists of texts, such as `Parameters`.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn text_lists(&self, name: &str) -> Result<BTreeMap<String, Vec<String>>, Unreadable> {
+        let map = match self.0.get(name) {
+            None | Some(Value::Null) => return Ok(BTreeMap::new()),
+            Some(Value::Object(map)) => map,
+            Some(other) => return Err(unexpected(name, other, "a map")),
+        };
+        map.iter()
+            .map(|(key, value)| {
+                let place = format!("{name}.{key}");
+                let values = match value {
+                    Value::Array(values) => values,
+                    other => return Err(unexpected(&place, other, "a list")),
+                };
+                let texts = values.iter().map(|value| item_text(&place, value)).collect::<Result<_, _>>()?;
+                Ok((key.clone(), texts))
+            })
+            .collect()
+    }
+
+    /// A list of `{Key, Value}`.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn pairs(&self, name: &str) -> Result<Option<Vec<(String, String)>>, Unreadable> {
+        list(&self.0, name, |at, value| {
+            let place = format!("{name}[{at}]");
+            let pair = value.as_object().ok_or_else(|| unexpected(&place, value, "a structure"))?;
+            let of = |member| Ok(text(pair, &format!("{place}."), member)?.unwrap_or_default());
+            Ok((of("Key")?, of("Value")?))
+        })
+    }
+
+    /// A list of filters whose members are spelled `key` and `values` (or `value`) in the operation's own way.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn filters(&self, name: &str, key: &str, values: &str) -> Result<Option<Vec<Filter>>, Unreadable> {
+        let mut spelled = name.to_owned();
+        if let Some(first) = spelled.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        list(&self.0, name, |at, value| {
+            let place = format!("{name}[{at}]");
+            let filter = value.as_object().ok_or_else(|| unexpected(&place, value, "a structure"))?;
+            let given = match filter.get(values) {
+                None | Some(Value::Null) => Vec::new(),
+                Some(Value::String(one)) if values == "value" => vec![one.clone()],
+                Some(Value::Array(many)) if values != "value" => {
+                    many.iter().map(|value| item_text(&format!("{place}.{values}"), value)).collect::<Result<_, _>>()?
+                }
+                Some(other) => return Err(unexpected(&format!("{place}.{values}"), other, "a list")),
+            };
+            Ok(Filter {
+                place: format!("{spelled}.{}.member", at + 1),
+                key: text(filter, &format!("{place}."), key)?,
+                values: given,
+                operator: text(filter, &format!("{place}."), "Operator")?,
+            })
+        })
+    }
+}
+
+fn item_text(place: &str, value: &Value) -> Result<String, Unreadable> {
+    value.as_str().map(str::to_owned).ok_or_else(|| unexpected(place, value, "a String"))
 }
 
 /// The members of the object that a body is. No body at all is an object without members.

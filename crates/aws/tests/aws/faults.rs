@@ -19,6 +19,18 @@ fn transcript(operation: &str, body: &str, answer: &Answer) -> String {
     text
 }
 
+/// `DescribeSessions` as `describe_sessions`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
 #[tokio::test]
 async fn wrong_members_are_answered_as_pinned() {
     let world = World::new().await;
@@ -55,19 +67,71 @@ async fn wrong_members_are_answered_as_pinned() {
         ("GetConnectionStatus", "target_missing", "{}"),
         ("GetConnectionStatus", "target_unknown", r#"{"Target":"mi-00000000000000000"}"#),
         ("StartNothing", "operation_unknown", "{}"),
+        ("StartSession", "target_missing", "{}"),
+        ("StartSession", "target_unknown", r#"{"Target":"mi-00000000000000000"}"#),
+        ("StartSession", "document_unknown", r#"{"Target":"web-1","DocumentName":"AWS-StartNothing"}"#),
+        ("StartSession", "document_name_wrong", r#"{"Target":"web-1","DocumentName":"a b"}"#),
+        ("StartSession", "parameter_undefined", r#"{"Target":"web-1","Parameters":{"x":["1"]}}"#),
+        ("StartSession", "parameters_no_map", r#"{"Target":"web-1","Parameters":[]}"#),
+        (
+            "StartSession",
+            "port_70000",
+            r#"{"Target":"web-1","DocumentName":"AWS-StartSSHSession","Parameters":{"portNumber":["70000"]}}"#,
+        ),
+        ("StartSession", "reason_empty", r#"{"Target":"web-1","Reason":""}"#),
+        ("ResumeSession", "session_id_missing", "{}"),
+        ("ResumeSession", "session_id_unknown", r#"{"SessionId":"alice-00000000000000000"}"#),
+        ("DescribeInstanceInformation", "max_results_four", r#"{"MaxResults":4}"#),
+        ("DescribeInstanceInformation", "filter_key_unknown", r#"{"Filters":[{"Key":"Colour","Values":["red"]}]}"#),
+        (
+            "DescribeInstanceInformation",
+            "filter_value_wrong",
+            r#"{"InstanceInformationFilterList":[{"key":"PingStatus","valueSet":["Gone"]}]}"#,
+        ),
+        ("DescribeInstanceInformation", "instance_id_wrong", r#"{"Filters":[{"Key":"InstanceIds","Values":["x"]}]}"#),
+        (
+            "DescribeInstanceProperties",
+            "filter_values_empty",
+            r#"{"FiltersWithOperator":[{"Key":"PingStatus","Values":[]}]}"#,
+        ),
+        ("CreateDocument", "content_missing", r#"{"Name":"Mine"}"#),
+        ("CreateDocument", "name_reserved", r#"{"Name":"AWS-Mine","Content":"{}","DocumentType":"Session"}"#),
+        ("CreateDocument", "type_command", r#"{"Name":"Mine","Content":"{}"}"#),
+        ("CreateDocument", "schema_missing", r#"{"Name":"Mine","Content":"{}","DocumentType":"Session"}"#),
+        ("CreateDocument", "content_not_json", r#"{"Name":"Mine","Content":"{","DocumentType":"Session"}"#),
+        ("UpdateDocument", "document_unknown", r#"{"Name":"Mine","Content":"{}"}"#),
+        ("GetDocument", "built_in", r#"{"Name":"AWS-StartSSHSession"}"#),
+        ("GetDocument", "document_unknown", r#"{"Name":"Mine"}"#),
+        ("GetDocument", "version_unknown", r#"{"Name":"AWS-StartSSHSession","DocumentVersion":"2"}"#),
+        ("DescribeDocument", "built_in", r#"{"Name":"AWS-StartInteractiveCommand"}"#),
+        ("ListDocuments", "one_of_ours", r#"{"Filters":[{"Key":"Name","Values":["Ravelin-"]}]}"#),
+        ("ListDocuments", "filter_key_unknown", r#"{"Filters":[{"Key":"Colour","Values":["red"]}]}"#),
+        ("DeleteDocument", "document_unknown", r#"{"Name":"Mine"}"#),
+        (
+            "AddTagsToResource",
+            "resource_type_wrong",
+            r#"{"ResourceType":"Parameter","ResourceId":"x","Tags":[{"Key":"a","Value":"b"}]}"#,
+        ),
+        ("ListTagsForResource", "built_in", r#"{"ResourceType":"Document","ResourceId":"AWS-StartSSHSession"}"#),
+        ("GetServiceSetting", "setting_unknown", r#"{"SettingId":"/ssm/parameter-store/high-throughput-enabled"}"#),
+        (
+            "UpdateServiceSetting",
+            "value_wrong",
+            r#"{"SettingId":"/ssm/managed-instance/activation-tier","SettingValue":"gold"}"#,
+        ),
     ];
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut differing = Vec::new();
     for (operation, case, body) in cases {
-        let folder = match operation {
-            "DescribeSessions" => "describe_sessions",
-            "TerminateSession" => "terminate_session",
-            "GetConnectionStatus" => "get_connection_status",
-            _ => "envelope",
+        let folder = if OPERATIONS.iter().any(|(name, _)| *name == operation) {
+            snake(operation)
+        } else {
+            "envelope".to_owned()
         };
         let text = transcript(operation, body, &world.call("alice", operation, body).await);
         let path = golden.join(folder).join(format!("{case}.txt"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
             std::fs::write(&path, &text).expect("the golden file can be written");
         } else if std::fs::read_to_string(&path).ok().as_deref() != Some(&text) {
             differing.push(format!("{}:\n{text}", path.display()));

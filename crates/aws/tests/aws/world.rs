@@ -9,13 +9,16 @@ use axum::extract::ConnectInfo;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use ravelin_engine::control::issue;
+use ravelin_engine::egress::{Dialer, Far, Unreached};
 use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::leg::Leg;
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey};
 use ravelin_model::credential::CredentialKind;
 use ravelin_model::policy::{Question, Resource, Scope};
 use ravelin_model::ports::Store;
-use ravelin_model::session::{Actor, Kind};
+use ravelin_model::session::{Actor, EndReason, Kind};
+use ravelin_model::target::LoginWay;
 use ravelin_model::{NodeId, PrincipalName, Target};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
@@ -51,6 +54,21 @@ fn decide(question: &Question<'_>) -> Option<bool> {
     })
 }
 
+/// Goes nowhere: targets are spoken to in tests of the whole.
+struct NoDialer;
+
+#[async_trait::async_trait]
+impl Dialer for NoDialer {
+    async fn dial(
+        &self,
+        _target: &Target,
+        _way: &LoginWay,
+        _hold: &(dyn Fn(Arc<dyn Leg>) + Send + Sync),
+    ) -> Result<Box<dyn Far>, Unreached> {
+        Err(Unreached::new(EndReason::TargetUnreachable, "nobody goes there"))
+    }
+}
+
 /// The access key of a principal.
 #[derive(Clone)]
 pub(crate) struct Key {
@@ -71,7 +89,8 @@ impl World {
 
     /// A world whose edge is set differently, and whose target `web-1` listens on this port.
     pub(crate) async fn with(change: impl FnOnce(ravelin_aws::Config) -> ravelin_aws::Config, web_port: u16) -> Self {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+        let sqlite = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+        let store: Arc<dyn Store> = sqlite.clone();
         let master = MasterKey::new([7; 32]);
         let with_alias = |target: Target| {
             let alias = ravelin_aws::target_id(target.id.hex());
@@ -97,12 +116,15 @@ impl World {
         }
         let node = NodeId::parse("node-00000001").expect("a node's id");
         let engine = Engine::start(store, rules, master, Config::new(node)).await.expect("an engine");
-        let router = ravelin_aws::server::router(
-            engine.control.clone(),
-            engine.identity.clone(),
-            engine.pager.clone(),
-            change(ravelin_aws::Config::new(ACCOUNT)),
-        );
+        let handles = ravelin_aws::server::Handles {
+            control: engine.control.clone(),
+            gate: engine.gate.clone(),
+            identity: engine.identity.clone(),
+            pager: engine.pager.clone(),
+            library: engine.library(sqlite),
+            dialer: Arc::new(NoDialer),
+        };
+        let router = ravelin_aws::server::router(handles, change(ravelin_aws::Config::new(ACCOUNT)));
         Self { engine, router, keys }
     }
 

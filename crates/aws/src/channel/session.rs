@@ -1,0 +1,1029 @@
+//! One session from its seat to its end: a task that owns the admission, the machine and, while there is one, the
+//! connection.
+//!
+//! The connection may break and come back; the target's side and the machine stay. Nothing here waits for a slow peer
+//! but with everything else going on: a kill, a limit, the other direction.
+//!
+//! What is held is bounded: by the machine's own limits, by [`HELD_MAX`] for what the target does not take, and by the
+//! dialer's for what the client does not take.
+
+use super::upgrade::{closed, last_word, unix_ms};
+use super::{Arrival, TOKEN_LIFE, Taken};
+use crate::proto::delivery::{Epoch, Transmit};
+use crate::proto::host::{CHUNK_BYTES_MAX, Event, Host, ONLY, Purpose, Said};
+use async_trait::async_trait;
+use axum::extract::ws::{Message as Frame, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use ravelin_engine::Admission;
+use ravelin_engine::egress::{
+    self, Dialer, Duct, DynSink, FarSink, FarSource, NotOpened, Opening, Reached, Terminal, Unreached,
+};
+use ravelin_engine::leg::{Leg, SocketHandle, guard};
+use ravelin_engine::relay::{Broken, Flow, ReadSource, Relay, Sink, Source, Stopped, Unit, WriteSink};
+use ravelin_model::Target;
+use ravelin_model::policy::Action;
+use ravelin_model::session::{EndReason, Ending};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Bytes that came from the client and that the target has not taken, of all streams.
+const HELD_MAX: usize = 128 * 1024;
+/// A target that takes nothing on one of several streams for this long loses that stream, so that the others go on.
+const STUCK_MAX: Duration = Duration::from_secs(30);
+/// How long a stream may go on after the client's end of it, while the target says nothing.
+const LINGER_MAX: Duration = Duration::from_secs(60);
+/// How often the client is asked whether it is there, and after which silence it is not.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const SILENCE_MAX: Duration = Duration::from_secs(95);
+/// How long a client may owe an acknowledgement before its connection is given up; it may come back.
+const OWED_MAX: Duration = Duration::from_secs(300);
+/// How long the end of a session may take on the wire.
+const LAST_WORD_MAX: Duration = Duration::from_secs(5);
+/// How long a farewell may take; the engine cuts then.
+const FAREWELL_MAX: Duration = Duration::from_millis(10);
+/// How long a target may take to hear that a session is over.
+const LEAVE_MAX: Duration = Duration::from_millis(10);
+/// What AWS's clients know as the text for this ending.
+const IDLE_TEXT: &str = "Your session timed out due to inactivity and has been terminated.";
+/// The terminal before the client has said how large it is, and what it understands.
+const COLUMNS: u32 = 80;
+const ROWS: u32 = 24;
+const TERMINAL: &str = "xterm-256color";
+
+/// What a session opens on its target, stream by stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A shell, and what is typed into it first.
+    Shell { profile: Option<String> },
+    /// A command.
+    Command { command: String, terminal: bool },
+    /// Through the target, after Ravelin has logged in there.
+    Through(Opening),
+    /// The target's own port, without login.
+    Direct,
+}
+
+/// A session that was admitted, before its client has come.
+pub(crate) struct Start {
+    pub(crate) admission: Admission,
+    pub(crate) taken: Taken,
+    pub(crate) way: Way,
+    pub(crate) purpose: Purpose,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    /// How this dialect calls the target.
+    pub(crate) target: String,
+}
+
+/// Sees the session to its end.
+pub(crate) async fn run(start: Start) {
+    let Start { admission, mut taken, way, purpose, dialer, target } = start;
+    let id = admission.session().to_string();
+    let word = |output: &str| closed(&id, &target, output);
+    let (reason, detail) = {
+        let mut desk = Desk::new(&admission, &way, purpose, dialer.as_ref());
+        let outcome = desk.serve(&mut taken, &word).await;
+        if let Some(Ok(reached)) = desk.reached.get() {
+            let _slow = tokio::time::timeout(LEAVE_MAX, reached.take_leave()).await;
+        }
+        outcome
+    };
+    // No token leads here any more, and nothing of the sockets is held.
+    drop(taken);
+    let ending = admission.end(reason, &detail).await;
+    tracing::debug!(session = %id, reason = ending.reason.word(), "a session's task is done");
+}
+
+/// The client's connection.
+struct Line {
+    sink: SplitSink<WebSocket, Frame>,
+    stream: SplitStream<WebSocket>,
+    leg: Arc<ChannelLeg>,
+    told: mpsc::Receiver<String>,
+    outgoing: Option<Frame>,
+    dirty: bool,
+    heard: Instant,
+    pinged: Instant,
+}
+
+/// A stream of the session, as the desk knows it.
+struct Stream {
+    /// Tells a stream from an earlier one of the same number.
+    generation: u64,
+    /// What the target has not taken.
+    waiting: VecDeque<Unit>,
+    held: Arc<AtomicUsize>,
+    /// `None` until it is open.
+    feed: Option<mpsc::Sender<Unit>>,
+    pump: Option<AbortHandle>,
+    /// When the target last took something, or had nothing to take.
+    moved: Instant,
+    /// Since when the client has ended its side and nothing came from the target.
+    lingers: Option<Instant>,
+}
+
+/// What came of going out.
+enum Opened {
+    Target(Result<(), Unreached>),
+    Stream { stream: u32, generation: u64, outcome: Result<Duct, Failed> },
+}
+
+enum Failed {
+    Unreached(Unreached),
+    NotOpened(NotOpened),
+}
+
+/// What a target's stream says, with which stream it was.
+struct Spoken {
+    stream: u32,
+    generation: u64,
+    said: Said,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one value at a time, on the stack of one turn")]
+enum Turn {
+    Ending(Ending),
+    Written(Result<(), axum::Error>),
+    Frame(Option<Result<Frame, axum::Error>>),
+    Spoken(Spoken),
+    Opened(Opened),
+    Lost(Unreached),
+    Arrival(Option<Arrival>),
+    Tell(String),
+    Again,
+}
+
+struct Desk<'a> {
+    admission: &'a Admission,
+    way: &'a Way,
+    dialer: &'a dyn Dialer,
+    reached: Arc<OnceCell<Result<Reached, Unreached>>>,
+    bundle: Arc<Bundle>,
+    host: Host,
+    line: Option<Line>,
+    streams: BTreeMap<u32, Stream>,
+    generations: u64,
+    pumps: JoinSet<()>,
+    speak: mpsc::Sender<Spoken>,
+    spoken: mpsc::Receiver<Spoken>,
+    /// What the desk itself has to say, when there is room.
+    own: VecDeque<Spoken>,
+    taken: Arc<Notify>,
+    size: (u32, u32),
+    connected: bool,
+    /// Whether the row says that the client is lost.
+    lost: bool,
+    exit: String,
+    /// How the session ends, once that is clear, and since when.
+    ends: Option<(EndReason, String, Instant)>,
+}
+
+type Openings<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Opened> + Send + 'a>>>;
+
+impl<'a> Desk<'a> {
+    fn new(admission: &'a Admission, way: &'a Way, purpose: Purpose, dialer: &'a dyn Dialer) -> Self {
+        let epoch = Epoch { instant: Instant::now(), unix_ms: unix_ms() };
+        let (speak, spoken) = mpsc::channel(1);
+        Self {
+            admission,
+            way,
+            dialer,
+            reached: Arc::default(),
+            bundle: Arc::default(),
+            host: Host::new(purpose, epoch, Uuid::new_v4()),
+            line: None,
+            streams: BTreeMap::new(),
+            generations: 0,
+            pumps: JoinSet::new(),
+            speak,
+            spoken,
+            own: VecDeque::new(),
+            taken: Arc::default(),
+            size: (COLUMNS, ROWS),
+            connected: false,
+            lost: false,
+            exit: String::new(),
+            ends: None,
+        }
+    }
+
+    /// From the seat to the moment at which the session has to end.
+    async fn serve(
+        &mut self,
+        seat: &mut Taken,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+    ) -> (EndReason, String) {
+        let first = tokio::select! {
+            first = tokio::time::timeout(TOKEN_LIFE, seat.arrivals.recv()) => first,
+            ending = self.admission.ending() => return (ending.reason, ending.detail),
+        };
+        match first {
+            Ok(Some(arrival)) => self.arrive(arrival).await,
+            Ok(None) | Err(_) => {
+                let detail = format!("no data channel was opened within {} s", TOKEN_LIFE.as_secs());
+                return (EndReason::ClientClosed, detail);
+            }
+        }
+        if matches!(self.way, Way::Direct) {
+            self.admission.attach_target(Arc::clone(&self.bundle) as Arc<dyn Leg>);
+        }
+        let mut openings: Openings<'a> = FuturesUnordered::new();
+        if !(matches!(self.way, Way::Direct) && self.only_stream()) {
+            openings.push(self.reach());
+        }
+        loop {
+            let now = Instant::now();
+            self.settle(&mut openings, word, now);
+            if let Some(done) = self.done(now) {
+                return done;
+            }
+            match self.turn(seat, &mut openings, now).await {
+                Turn::Ending(ending) => {
+                    self.farewell(&ending, word).await;
+                    return (ending.reason, ending.detail);
+                }
+                Turn::Written(Ok(())) | Turn::Again => {}
+                Turn::Written(Err(error)) => self.drop_line(&error.to_string()).await,
+                Turn::Frame(frame) => self.hear(frame).await,
+                Turn::Spoken(spoken) => self.own.push_back(spoken),
+                Turn::Opened(opened) => self.opened(opened, word).await,
+                Turn::Lost(unreached) => {
+                    if self.ends.is_none() {
+                        let text = if self.exit.is_empty() {
+                            format!("the target was lost: {}", unreached.detail)
+                        } else {
+                            String::new()
+                        };
+                        self.finish(unreached.reason, unreached.detail, &text, word);
+                    }
+                }
+                Turn::Arrival(Some(arrival)) => self.arrive(arrival).await,
+                Turn::Arrival(None) => return (EndReason::InternalError, "the session lost its seat".to_owned()),
+                Turn::Tell(text) => self.tell(&text),
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn settle(
+        &mut self,
+        openings: &mut Openings<'a>,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+        now: Instant,
+    ) {
+        while self.held() < HELD_MAX {
+            match self.host.poll_event(now) {
+                Some(event) => self.react(event, openings, word, now),
+                None => break,
+            }
+        }
+        self.feed(now);
+        while self.host.room() >= CHUNK_BYTES_MAX {
+            match self.own.pop_front() {
+                Some(spoken) => self.say(spoken, word, now),
+                None => break,
+            }
+        }
+        if let Some(line) = &mut self.line
+            && line.outgoing.is_none()
+        {
+            line.outgoing = match self.host.poll_transmit(now) {
+                Some(Transmit::Message(bytes)) => Some(Frame::Binary(bytes)),
+                Some(Transmit::Ping(bytes)) => Some(Frame::Ping(bytes)),
+                None if now.duration_since(line.pinged) >= PING_EVERY => {
+                    line.pinged = now;
+                    Some(Frame::Ping(Bytes::from_static(b"keepalive")))
+                }
+                None => None,
+            };
+        }
+    }
+
+    /// Whether the session's end has gone out, or has had its time.
+    fn done(&mut self, now: Instant) -> Option<(EndReason, String)> {
+        let (reason, detail, since) = self.ends.as_ref()?;
+        let gone_out =
+            self.host.is_finished() && self.line.as_ref().is_none_or(|line| line.outgoing.is_none() && !line.dirty);
+        // Who is away may come back for the last word, as long as a client may stay away at all.
+        let timed_out = self.line.is_some() && now.duration_since(*since) >= LAST_WORD_MAX;
+        (gone_out || timed_out || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
+    }
+
+    async fn turn(&mut self, seat: &mut Taken, openings: &mut Openings<'a>, now: Instant) -> Turn {
+        let tick = now + Duration::from_secs(1);
+        // While something waits to be written, nothing more can be: what is due then would be due again at once.
+        let blocked = self.line.as_ref().is_some_and(|line| line.outgoing.is_some());
+        let at = self.host.poll_timeout().filter(|_| !blocked).map_or(tick, |at| at.min(tick));
+        let room = self.host.room() >= CHUNK_BYTES_MAX && self.own.is_empty() && self.ends.is_none();
+        let wants_read = self.host.wants_read();
+        let reached = Arc::clone(&self.reached);
+        let lost = async {
+            match reached.get() {
+                Some(Ok(reached)) => reached.lost().await,
+                Some(Err(_)) | None => std::future::pending().await,
+            }
+        };
+        let (mut writing, mut reading, mut told) = (None, None, None);
+        if let Some(Line { sink, stream, told: words, outgoing, dirty, .. }) = &mut self.line {
+            (writing, reading, told) = (Some((sink, outgoing, dirty)), Some(stream), Some(words));
+        }
+        let ended = self.ends.is_some();
+        tokio::select! {
+            ending = self.admission.ending() => Turn::Ending(ending),
+            written = write(writing.as_mut()) => Turn::Written(written),
+            frame = read(reading.as_mut()), if wants_read => Turn::Frame(frame),
+            Some(spoken) = self.spoken.recv(), if room => Turn::Spoken(spoken),
+            Some(opened) = openings.next(), if !openings.is_empty() => Turn::Opened(opened),
+            unreached = lost, if !ended => Turn::Lost(unreached),
+            arrival = seat.arrivals.recv() => Turn::Arrival(arrival),
+            Some(text) = hear_word(told.as_mut()) => Turn::Tell(text),
+            Some(_) = self.pumps.join_next(), if !self.pumps.is_empty() => Turn::Again,
+            () = self.taken.notified() => Turn::Again,
+            () = tokio::time::sleep_until(at.into()) => Turn::Again,
+        }
+    }
+
+    /// A connection is there: the first, or another in place of one that broke or that the client has left.
+    async fn arrive(&mut self, arrival: Arrival) {
+        let now = Instant::now();
+        if self.line.is_some() {
+            self.drop_line("the client opened another").await;
+        }
+        let Arrival { socket, handle } = arrival;
+        let (tell, told) = mpsc::channel(4);
+        let leg = Arc::new(ChannelLeg { socket: handle, tell, said: CancellationToken::new() });
+        let (sink, stream) = socket.split();
+        if std::mem::take(&mut self.lost) {
+            // Fails when the session was asked to end meanwhile, which the next turn sees.
+            if let Err(refusal) = self.admission.resumed(leg.clone()).await {
+                tracing::debug!(%refusal, "a client came back too late");
+            }
+        } else {
+            self.admission.attach_client(leg.clone());
+        }
+        self.host.attach(now);
+        self.line = Some(Line { sink, stream, leg, told, outgoing: None, dirty: false, heard: now, pinged: now });
+    }
+
+    /// The connection is gone; the session waits for another.
+    async fn drop_line(&mut self, because: &str) {
+        let Some(line) = self.line.take() else { return };
+        tracing::debug!(session = %self.admission.session(), because, "a data channel was lost");
+        line.leg.cut();
+        drop(line);
+        self.host.detach();
+        self.lose().await;
+    }
+
+    /// Puts on record that the client is lost. Before the target is there, there is no state for that.
+    async fn lose(&mut self) {
+        if self.connected && self.line.is_none() && !self.lost && self.ends.is_none() {
+            self.lost = true;
+            if let Err(refusal) = self.admission.disconnected().await {
+                tracing::debug!(%refusal, "a session could not be put down as disconnected");
+            }
+        }
+    }
+
+    async fn hear(&mut self, frame: Option<Result<Frame, axum::Error>>) {
+        let now = Instant::now();
+        if let Some(line) = &mut self.line {
+            line.heard = now;
+        }
+        match frame {
+            Some(Ok(Frame::Binary(bytes))) => self.host.handle(&bytes, now),
+            Some(Ok(Frame::Pong(payload))) => self.host.handle_pong(&payload),
+            Some(Ok(Frame::Ping(_))) => {
+                // The answer lies in the sink and goes out with the next flush.
+                if let Some(line) = &mut self.line {
+                    line.dirty = true;
+                }
+            }
+            // After the opening there is no text.
+            Some(Ok(Frame::Text(_))) => {}
+            Some(Ok(Frame::Close(_))) | None => self.drop_line("the client closed it").await,
+            Some(Err(error)) => self.drop_line(&error.to_string()).await,
+        }
+    }
+
+    fn react(
+        &mut self,
+        event: Event,
+        openings: &mut Openings<'a>,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+        now: Instant,
+    ) {
+        if self.ends.is_some() {
+            return;
+        }
+        match event {
+            Event::Ready => {
+                let client = self.host.client_version();
+                tracing::debug!(session = %self.admission.session(), client, "a data channel is open");
+            }
+            Event::Open { stream } => {
+                self.generations += 1;
+                let generation = self.generations;
+                let opened = Stream {
+                    generation,
+                    waiting: VecDeque::new(),
+                    held: Arc::default(),
+                    feed: None,
+                    pump: None,
+                    moved: now,
+                    lingers: None,
+                };
+                self.streams.insert(stream, opened);
+                openings.push(self.open(stream, generation));
+            }
+            Event::Data { stream, bytes } => self.hold(stream, Unit::Data(bytes)),
+            Event::Eof { stream } => {
+                self.hold(stream, Unit::Eof);
+                // A program may work on for long after its input has ended; a forwarded connection is half dead.
+                if !self.only_stream()
+                    && let Some(stream) = self.streams.get_mut(&stream)
+                {
+                    stream.lingers = Some(now);
+                }
+            }
+            Event::Close { stream } => self.close(stream),
+            Event::Resize { columns, rows } => {
+                self.size = (columns, rows);
+                self.hold(ONLY, Unit::Resize { columns, rows, width_px: 0, height_px: 0 });
+            }
+            Event::Terminate => {
+                self.finish(EndReason::ClientClosed, self.exit.clone(), "", word);
+            }
+            Event::Broken(because) => {
+                let text = format!("the session cannot go on: {because}");
+                self.finish(EndReason::ProtocolError, because, &text, word);
+            }
+        }
+    }
+
+    fn hold(&mut self, stream: u32, unit: Unit) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            if let Unit::Data(bytes) = &unit {
+                stream.held.fetch_add(bytes.len(), Ordering::Relaxed);
+            }
+            stream.waiting.push_back(unit);
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.streams.values().map(|stream| stream.held.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Gives the streams what they take, and gives up those that take nothing while others wait for them.
+    fn feed(&mut self, now: Instant) {
+        let many = self.streams.len() > 1;
+        let mut given_up = Vec::new();
+        for (number, stream) in &mut self.streams {
+            if let Some(feed) = &stream.feed {
+                while let Some(unit) = stream.waiting.pop_front() {
+                    match feed.try_send(unit) {
+                        Ok(()) => stream.moved = now,
+                        Err(mpsc::error::TrySendError::Full(unit)) => {
+                            stream.waiting.push_front(unit);
+                            break;
+                        }
+                        // Its pump has stopped; what it says last is on its way.
+                        Err(mpsc::error::TrySendError::Closed(_)) => {
+                            stream.waiting.clear();
+                            stream.held.store(0, Ordering::Relaxed);
+                        }
+                    }
+                }
+            }
+            if stream.held.load(Ordering::Relaxed) == 0 {
+                stream.moved = now;
+            }
+            let stuck = many && now.duration_since(stream.moved) >= STUCK_MAX;
+            let lingered = stream.lingers.is_some_and(|since| now.duration_since(since) >= LINGER_MAX);
+            if stuck || lingered {
+                given_up.push((*number, stream.generation));
+            }
+        }
+        for (stream, generation) in given_up {
+            tracing::debug!(stream, "a stream was given up: its target takes nothing, or says nothing after its end");
+            self.own.push_back(Spoken { stream, generation, said: Said::Closed });
+            if let Some(pump) = self.streams.get_mut(&stream).and_then(|stream| stream.pump.take()) {
+                pump.abort();
+            }
+        }
+        if let Some(line) = &self.line {
+            let silent = now.duration_since(line.heard) >= SILENCE_MAX;
+            let owes = self.host.owed_since().is_some_and(|since| now.saturating_duration_since(since) >= OWED_MAX);
+            if silent || owes {
+                // The read that waits sees the end.
+                line.leg.cut();
+            }
+        }
+    }
+
+    /// Says what a target's stream said, if the stream is still that one.
+    fn say(
+        &mut self,
+        spoken: Spoken,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+        now: Instant,
+    ) {
+        let Spoken { stream, generation, said } = spoken;
+        let Some(known) = self.streams.get_mut(&stream).filter(|known| known.generation == generation) else { return };
+        if known.lingers.is_some() {
+            known.lingers = Some(now);
+        }
+        if let Said::Exit(code) = &said {
+            self.exit = format!("exit status {code}");
+        }
+        let over = matches!(said, Said::Closed | Said::Unreachable);
+        if let Err(error) = self.host.say(stream, said, now) {
+            tracing::error!(%error, "the window has no room for what was asked for because it had");
+        }
+        if over {
+            self.close(stream);
+            self.ended_by_target(word);
+        }
+    }
+
+    /// Whether the session is its one stream, and ends with it.
+    fn only_stream(&self) -> bool {
+        !self.host.forwards()
+    }
+
+    fn ended_by_target(&mut self, word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync)) {
+        if self.only_stream() && self.ends.is_none() {
+            self.finish(EndReason::TargetClosed, self.exit.clone(), "", word);
+        }
+    }
+
+    fn close(&mut self, stream: u32) {
+        if let Some(stream) = self.streams.remove(&stream) {
+            // Its pump ends because nobody feeds it; what it still says is of a generation that is gone.
+            drop(stream.feed);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        reason: EndReason,
+        detail: String,
+        text: &str,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+    ) {
+        if self.ends.is_none() {
+            let now = Instant::now();
+            self.host.finish(&word(text), now);
+            self.ends = Some((reason, detail, now));
+        }
+    }
+
+    fn tell(&mut self, text: &str) {
+        if matches!(self.way, Way::Shell { .. } | Way::Command { terminal: true, .. })
+            && let Some(stream) = self.streams.get(&ONLY)
+        {
+            let said = Said::Output(format!("\r\n*** {text}\r\n").into());
+            self.own.push_back(Spoken { stream: ONLY, generation: stream.generation, said });
+        }
+    }
+
+    /// Somebody ends the session: the last word goes out now, and waits for nothing.
+    async fn farewell(
+        &mut self,
+        ending: &Ending,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+    ) {
+        let Some(line) = &mut self.line else { return };
+        let text = match ending.reason {
+            EndReason::IdleLimit => IDLE_TEXT.to_owned(),
+            EndReason::ClientClosed => String::new(),
+            EndReason::TargetClosed
+            | EndReason::DisconnectedByOperator
+            | EndReason::DurationLimit
+            | EndReason::RightsRevoked
+            | EndReason::NodeStopped
+            | EndReason::NodeLost
+            | EndReason::TargetUnreachable
+            | EndReason::AuthFailed
+            | EndReason::Denied
+            | EndReason::RecordingFailed
+            | EndReason::ProtocolError
+            | EndReason::InternalError => ending.message(),
+        };
+        let frame = Frame::Binary(last_word(&word(&text)));
+        let saying = async {
+            if let Some(before) = line.outgoing.take() {
+                line.sink.feed(before).await?;
+            }
+            line.sink.feed(frame).await?;
+            line.sink.flush().await
+        };
+        match tokio::time::timeout(FAREWELL_MAX, saying).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a client left before it was told why"),
+            Err(_elapsed) => tracing::debug!("a client took no farewell"),
+        }
+        line.leg.said.cancel();
+    }
+
+    async fn opened(
+        &mut self,
+        opened: Opened,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+    ) {
+        match opened {
+            Opened::Target(Ok(())) => {
+                self.connected = true;
+                self.lose().await;
+            }
+            Opened::Target(Err(unreached)) => self.unreached(unreached, word),
+            Opened::Stream { stream, generation, outcome } => match outcome {
+                Ok(duct) => {
+                    self.connected = true;
+                    self.begin(stream, generation, duct);
+                }
+                Err(Failed::Unreached(unreached)) if self.only_stream() || !self.connected => {
+                    self.unreached(unreached, word);
+                }
+                Err(Failed::NotOpened(why)) if self.only_stream() => {
+                    let (reason, detail) = match why {
+                        NotOpened::Refused(refusal) => (EndReason::Denied, refusal.to_string()),
+                        NotOpened::Declined(text) => (EndReason::TargetClosed, text),
+                        // Why is said by the connection's own end.
+                        NotOpened::Lost => return,
+                    };
+                    let text = format!("cannot open it on the target: {detail}");
+                    self.finish(reason, detail, &text, word);
+                }
+                Err(Failed::Unreached(_) | Failed::NotOpened(_)) => {
+                    self.own.push_back(Spoken { stream, generation, said: Said::Unreachable });
+                }
+            },
+        }
+    }
+
+    fn unreached(
+        &mut self,
+        unreached: Unreached,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+    ) {
+        let text = Ending::new(unreached.reason, ravelin_model::session::Actor::System, &unreached.detail).message();
+        self.finish(unreached.reason, unreached.detail, &text, word);
+    }
+
+    /// Joins an opened stream to the relay.
+    fn begin(&mut self, number: u32, generation: u64, duct: Duct) {
+        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.generation == generation) else {
+            // Closed while it was opened.
+            self.pumps.spawn(duct.sink.close());
+            return;
+        };
+        if let Way::Shell { profile: Some(profile) } = self.way {
+            stream.waiting.push_front(Unit::Data(format!("{profile}\n").into()));
+        }
+        let (feed, units) = mpsc::channel(1);
+        stream.feed = Some(feed);
+        let from_client = Fed { units, given: 0, held: Arc::clone(&stream.held), taken: Arc::clone(&self.taken) };
+        let to_client = Voice { stream: number, generation, speak: self.speak.clone() };
+        let pumping = pump(self.admission.relay(), duct, from_client, to_client);
+        stream.pump = Some(self.pumps.spawn(pumping));
+    }
+
+    /// Goes to the target while the client still shakes hands.
+    fn reach(&self) -> Pin<Box<dyn Future<Output = Opened> + Send + 'a>> {
+        let (admission, dialer, way) = (self.admission, self.dialer, self.way);
+        let reached = Arc::clone(&self.reached);
+        Box::pin(async move {
+            if matches!(way, Way::Direct) {
+                // It answered when the session was started; each connection is made when it is wanted.
+                return Opened::Target(connected(admission).await);
+            }
+            let reached = reached.get_or_init(|| login(admission, dialer)).await;
+            Opened::Target(reached.as_ref().map(|_| ()).map_err(Clone::clone))
+        })
+    }
+
+    fn open(&self, stream: u32, generation: u64) -> Pin<Box<dyn Future<Output = Opened> + Send + 'a>> {
+        let (admission, dialer) = (self.admission, self.dialer);
+        let (reached, bundle) = (Arc::clone(&self.reached), Arc::clone(&self.bundle));
+        let (columns, rows) = self.size;
+        let only = self.only_stream();
+        let terminal = || Terminal { name: TERMINAL.to_owned(), columns, rows };
+        let opening = match self.way {
+            Way::Shell { .. } => Some(Opening::Shell { terminal: terminal() }),
+            Way::Command { command, terminal: wanted } => {
+                Some(Opening::Exec { command: command.clone(), terminal: wanted.then(terminal) })
+            }
+            Way::Through(opening) => Some(opening.clone()),
+            Way::Direct => None,
+        };
+        Box::pin(async move {
+            let outcome = match opening {
+                None if only => match direct(admission, &bundle).await {
+                    Ok(duct) => connected(admission).await.map(|()| duct).map_err(Failed::Unreached),
+                    Err(failed) => Err(failed),
+                },
+                None => direct(admission, &bundle).await,
+                Some(opening) => match reached.get_or_init(|| login(admission, dialer)).await {
+                    Ok(reached) => admission.open(reached, opening).await.map_err(Failed::NotOpened),
+                    Err(unreached) => Err(Failed::Unreached(unreached.clone())),
+                },
+            };
+            Opened::Stream { stream, generation, outcome }
+        })
+    }
+}
+
+async fn login(admission: &Admission, dialer: &dyn Dialer) -> Result<Reached, Unreached> {
+    let reached = admission.reach(dialer).await?;
+    connected(admission).await?;
+    Ok(reached)
+}
+
+async fn connected(admission: &Admission) -> Result<(), Unreached> {
+    let refused = |refusal: ravelin_model::Refusal| Unreached::new(EndReason::InternalError, refusal.to_string());
+    admission.connected().await.map_err(refused)
+}
+
+/// One connection to the target's own port.
+async fn direct(admission: &Admission, bundle: &Arc<Bundle>) -> Result<Duct, Failed> {
+    let target = admission.target();
+    admission.permit(Action::OpenTunnel).await.map_err(|refusal| Failed::NotOpened(NotOpened::Refused(refusal)))?;
+    let unreached = |error: std::io::Error| Failed::Unreached(cannot_dial(target, &error));
+    let stream = egress::dial(target).await.map_err(unreached)?;
+    let (stream, socket) = guard(stream).map_err(unreached)?;
+    let kept = bundle.add(socket);
+    let (read, write) = tokio::io::split(stream);
+    let sink = TcpSink { sink: WriteSink::new(write), _kept: kept };
+    Ok(Duct { source: FarSource::new(ReadSource::new(read)), sink: FarSink::new(sink) })
+}
+
+fn cannot_dial(target: &Target, error: &std::io::Error) -> Unreached {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    Unreached::new(EndReason::TargetUnreachable, format!("{}: {}", target.name, text.to_lowercase()))
+}
+
+async fn write(
+    line: Option<&mut (&mut SplitSink<WebSocket, Frame>, &mut Option<Frame>, &mut bool)>,
+) -> Result<(), axum::Error> {
+    let Some((sink, outgoing, dirty)) = line else { return std::future::pending().await };
+    if outgoing.is_some() {
+        poll_fn(|cx| sink.poll_ready_unpin(cx)).await?;
+        if let Some(frame) = outgoing.take() {
+            sink.start_send_unpin(frame)?;
+            **dirty = true;
+        }
+        Ok(())
+    } else if **dirty {
+        sink.flush().await?;
+        **dirty = false;
+        Ok(())
+    } else {
+        std::future::pending().await
+    }
+}
+
+async fn read(stream: Option<&mut &mut SplitStream<WebSocket>>) -> Option<Result<Frame, axum::Error>> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn hear_word(told: Option<&mut &mut mpsc::Receiver<String>>) -> Option<String> {
+    match told {
+        Some(told) => told.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Both directions of a stream, until the target's end of it, or until nobody feeds it any more.
+async fn pump(relay: Relay, duct: Duct, mut from_client: Fed, mut to_client: Voice) {
+    let Duct { mut source, mut sink } = duct;
+    {
+        let inward = relay.pump(Flow::In, &mut from_client, &mut sink);
+        let outward = relay.pump(Flow::Out, &mut source, &mut to_client);
+        tokio::pin!(inward, outward);
+        tokio::select! {
+            _stopped = &mut outward => {}
+            stopped = &mut inward => match stopped {
+                // A target that takes no more may still have something to say.
+                Stopped::SinkClosed => drop(outward.await),
+                Stopped::SourceClosed | Stopped::Ended => {}
+            },
+        }
+    }
+    sink.close().await;
+    // The desk may be gone.
+    let _over = to_client.say(Said::Closed).await;
+}
+
+/// What the client says on one stream.
+struct Fed {
+    units: mpsc::Receiver<Unit>,
+    given: usize,
+    held: Arc<AtomicUsize>,
+    taken: Arc<Notify>,
+}
+
+impl Source for Fed {
+    async fn next(&mut self) -> Option<Unit> {
+        // Whoever asks again has passed the last one on.
+        self.held.fetch_sub(std::mem::take(&mut self.given), Ordering::Relaxed);
+        self.taken.notify_one();
+        let unit = self.units.recv().await?;
+        if let Unit::Data(bytes) = &unit {
+            self.given = bytes.len();
+        }
+        self.taken.notify_one();
+        Some(unit)
+    }
+}
+
+/// What the target says on one stream.
+struct Voice {
+    stream: u32,
+    generation: u64,
+    speak: mpsc::Sender<Spoken>,
+}
+
+impl Voice {
+    async fn say(&self, said: Said) -> Result<(), Broken> {
+        let spoken = Spoken { stream: self.stream, generation: self.generation, said };
+        self.speak.send(spoken).await.map_err(|_| Broken)
+    }
+}
+
+impl Sink for Voice {
+    async fn put(&mut self, unit: Unit) -> Result<(), Broken> {
+        let in_pieces = |bytes: Bytes| {
+            let mut rest = bytes;
+            std::iter::from_fn(move || {
+                let n = rest.len().min(CHUNK_BYTES_MAX);
+                (n > 0).then(|| rest.split_to(n))
+            })
+        };
+        match unit {
+            Unit::Data(bytes) => {
+                for piece in in_pieces(bytes) {
+                    self.say(Said::Output(piece)).await?;
+                }
+                Ok(())
+            }
+            Unit::ErrorData(bytes) => {
+                for piece in in_pieces(bytes) {
+                    self.say(Said::Error(piece)).await?;
+                }
+                Ok(())
+            }
+            Unit::Eof => self.say(Said::Eof).await,
+            Unit::Exit(status) => self.say(Said::Exit(i64::from(status))).await,
+            // As a shell tells of it: 128 and the number, which is not known for names beyond the usual.
+            Unit::ExitSignal { name, .. } => self.say(Said::Exit(128 + signal_number(&name))).await,
+            Unit::Resize { .. } | Unit::Signal(_) => Ok(()),
+        }
+    }
+}
+
+/// The numbers of POSIX signals on Linux.
+fn signal_number(name: &str) -> i64 {
+    match name {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "USR1" => 10,
+        "SEGV" => 11,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
+        _ => 0,
+    }
+}
+
+/// The client's side, for the engine's hand.
+struct ChannelLeg {
+    socket: SocketHandle,
+    tell: mpsc::Sender<String>,
+    said: CancellationToken,
+}
+
+#[async_trait]
+impl Leg for ChannelLeg {
+    async fn tell(&self, text: &str) {
+        // A client that has not read the last four is told no fifth.
+        let _full = self.tell.try_send(text.to_owned());
+    }
+
+    /// The session's task says it, with the words of this dialect.
+    async fn farewell(&self, _text: &str) {
+        self.said.cancelled().await;
+    }
+
+    fn cut(&self) {
+        self.socket.cut();
+    }
+
+    async fn closed(&self) {
+        self.socket.closed().await;
+    }
+}
+
+/// All connections that a session has made to the target's own port, under one hand.
+#[derive(Default)]
+struct Bundle {
+    state: Mutex<Sockets>,
+}
+
+#[derive(Default)]
+struct Sockets {
+    cut: bool,
+    made: u64,
+    open: HashMap<u64, SocketHandle>,
+}
+
+/// One connection's place in its bundle.
+struct Kept {
+    bundle: Arc<Bundle>,
+    number: u64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.bundle.state().open.remove(&self.number);
+    }
+}
+
+impl Bundle {
+    fn add(self: &Arc<Self>, socket: SocketHandle) -> Kept {
+        let mut state = self.state();
+        if state.cut {
+            socket.cut();
+        }
+        state.made += 1;
+        let number = state.made;
+        state.open.insert(number, socket);
+        Kept { bundle: Arc::clone(self), number }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, Sockets> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Leg for Bundle {
+    async fn tell(&self, _text: &str) {}
+
+    async fn farewell(&self, _text: &str) {}
+
+    fn cut(&self) {
+        let mut state = self.state();
+        state.cut = true;
+        for socket in state.open.values() {
+            socket.cut();
+        }
+    }
+
+    async fn closed(&self) {
+        loop {
+            let next = self.state().open.values().next().cloned();
+            match next {
+                Some(socket) => socket.closed().await,
+                None => return,
+            }
+            // It leaves the bundle in the same breath as it closes.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+struct TcpSink<W> {
+    sink: WriteSink<W>,
+    _kept: Kept,
+}
+
+#[async_trait]
+impl<W: tokio::io::AsyncWrite + Unpin + Send> DynSink for TcpSink<W> {
+    async fn put_unit(&mut self, unit: Unit) -> Result<(), Broken> {
+        self.sink.put(unit).await
+    }
+
+    async fn close(&mut self) {
+        // The target may be gone, which comes to the same.
+        let _gone = self.sink.put(Unit::Eof).await;
+    }
+}

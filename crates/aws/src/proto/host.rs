@@ -1,0 +1,565 @@
+//! The server's end of a data channel as a machine: handshake, kinds of sessions, streams inside a session, last word.
+//!
+//! It stands on [`super::delivery`], which cares for order and loss. Bytes and `now` go in, things to write and events
+//! come out; it knows no socket, no clock and no target. Whoever drives it opens streams on the target when
+//! [`Event::Open`] says so, feeds them with [`Event::Data`], and gives back what they say with [`Host::say`].
+//!
+//! How many streams there are depends on the kind of session:
+//!
+//! | kind | streams |
+//! |---|---|
+//! | shell, command, plain stream | one, 0, from the handshake to the end |
+//! | forwarding, client before 1.1.70 | one at a time, 0, opened by the first data after the one before has closed |
+//! | forwarding | any number up to [`STREAMS_MAX`], by smux |
+//!
+//! Source: `agent/session/datachannel`, `plugins/port` and `plugins/sessionplugin` of `aws/amazon-ssm-agent` (3.3) and
+//! `src/sessionmanagerplugin/session` of `aws/session-manager-plugin` (1.2.677), read 2026-11.
+
+use super::channel::{self, Flag};
+use super::delivery::{self, Delivery, End, Epoch, Limits, NotSent, Transmit};
+use super::message::PayloadType;
+use super::smux::{self, Command};
+use crate::wire::data_channel as wire;
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// What this end calls itself: four numbers, by which clients choose what they speak. An agent of this version speaks
+/// smux and needs no sign of life inside it.
+pub const AGENT_VERSION: &str = "3.3.0.0";
+/// How long a client may take to answer the handshake.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
+/// Streams that one forwarding session has at once.
+pub const STREAMS_MAX: usize = 64;
+/// Most bytes that go out in one payload. AWS's agent sends 1 KiB; the vendor's plugin takes 64.
+pub const CHUNK_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes that are asked for in one payload, of clients that look at it. Others send 1 KiB.
+const ASKED_BYTES_MAX: u32 = 64 * 1024;
+/// What the refusal of a stream takes.
+const REFUSAL_BYTES: usize = 1024;
+/// Clients from this version on speak smux.
+const MUX_SINCE: [u64; 3] = [1, 1, 70];
+/// Clients after this version know payloads for the stream of errors and for exit codes.
+const APART_AFTER: [u64; 3] = [1, 2, 295];
+/// What a host holds for a peer that takes nothing and a target that takes nothing: well below 1 MiB in all.
+pub const LIMITS: Limits = Limits {
+    unacked_bytes_max: 256 * 1024,
+    unacked_messages_max: 2048,
+    ahead_bytes_max: 128 * 1024,
+    ahead_messages_max: 1024,
+    waiting_bytes_max: 128 * 1024,
+};
+
+/// What a session is for, as far as the client is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Purpose {
+    /// `Standard_Stream`, `InteractiveCommands`, `NonInteractiveCommands` or `Port`.
+    pub session_type: &'static str,
+    /// What the client has to know of it, see [`wire::PortProperties`].
+    pub properties: Value,
+    /// Whether it is a listener of the client's, behind which there are connections.
+    pub forwards: bool,
+    /// Whether the stream of errors and the exit code are told apart.
+    pub separate: bool,
+    /// What the client prints when the session begins; empty for nothing.
+    pub welcome: String,
+}
+
+/// The only stream of sessions that have one.
+pub const ONLY: u32 = 0;
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake is done.
+    Ready,
+    /// The client wants a stream.
+    Open {
+        /// Its number.
+        stream: u32,
+    },
+    /// The client says something on a stream.
+    Data {
+        /// Its number.
+        stream: u32,
+        /// What.
+        bytes: Bytes,
+    },
+    /// The client says nothing more on a stream.
+    Eof {
+        /// Its number.
+        stream: u32,
+    },
+    /// The client has closed the stream.
+    Close {
+        /// Its number.
+        stream: u32,
+    },
+    /// The client's terminal has another size.
+    Resize {
+        /// Columns of characters.
+        columns: u32,
+        /// Rows of characters.
+        rows: u32,
+    },
+    /// The client ends the session.
+    Terminate,
+    /// The client does not speak this protocol, or not as far as is needed. The text may be shown.
+    Broken(String),
+}
+
+/// Data is what people type: only its size is shown.
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Event::Ready => f.write_str("Ready"),
+            Event::Open { stream } => write!(f, "Open({stream})"),
+            Event::Data { stream, bytes } => write!(f, "Data({stream}, {} bytes)", bytes.len()),
+            Event::Eof { stream } => write!(f, "Eof({stream})"),
+            Event::Close { stream } => write!(f, "Close({stream})"),
+            Event::Resize { columns, rows } => write!(f, "Resize({columns}, {rows})"),
+            Event::Terminate => f.write_str("Terminate"),
+            Event::Broken(text) => write!(f, "Broken({text:?})"),
+        }
+    }
+}
+
+/// What a stream of the target says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Bytes.
+    Output(Bytes),
+    /// Bytes of the stream of errors.
+    Error(Bytes),
+    /// Nothing more comes.
+    Eof,
+    /// The program ended so.
+    Exit(i64),
+    /// The stream is gone.
+    Closed,
+    /// The stream could not be opened.
+    Unreachable,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The request is on its way since then.
+    Shaking { since: Instant },
+    /// The session goes on.
+    Open(Streams),
+    /// Nothing that comes counts any more.
+    Over,
+}
+
+#[derive(Debug)]
+enum Streams {
+    /// One, for ever.
+    One,
+    /// One at a time: whether it is open.
+    Basic { open: bool },
+    /// Many.
+    Mux(Mux),
+}
+
+#[derive(Debug, Default)]
+struct Mux {
+    decoder: smux::Decoder,
+    /// Open streams, with whether each side has said its last.
+    streams: BTreeMap<u32, Half>,
+    /// A stream beyond [`STREAMS_MAX`], until there is room to say so. Nothing more is read before.
+    refused: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    client_done: bool,
+    target_done: bool,
+}
+
+/// The machine; see the module.
+#[derive(Debug)]
+pub struct Host {
+    delivery: Delivery,
+    purpose: Purpose,
+    phase: Phase,
+    /// Whether errors and exit codes have payloads of their own.
+    apart: bool,
+    events: VecDeque<Event>,
+    client_version: String,
+}
+
+impl Host {
+    /// A machine for one session. `seed` is random.
+    #[must_use]
+    pub fn new(purpose: Purpose, epoch: Epoch, seed: Uuid) -> Self {
+        let mut delivery = Delivery::new(End::Server, LIMITS, epoch, seed);
+        let request = wire::HandshakeRequestPayload {
+            agent_version: AGENT_VERSION.to_owned(),
+            requested_client_actions: vec![wire::RequestedClientAction {
+                action_type: "SessionType".to_owned(),
+                action_parameters: serde_json::json!({
+                    "SessionType": purpose.session_type,
+                    "Properties": purpose.properties,
+                }),
+            }],
+            ravelin_payload_bytes_max: Some(ASKED_BYTES_MAX),
+        };
+        let mut events = VecDeque::new();
+        if delivery.send(PayloadType::HandshakeRequest, channel::encode(&request), epoch.instant).is_err() {
+            events.push_back(Event::Broken("the parameters are too long".to_owned()));
+        }
+        let phase = Phase::Shaking { since: epoch.instant };
+        Self { delivery, purpose, phase, apart: false, events, client_version: String::new() }
+    }
+
+    /// A connection is there. See [`Delivery::attach`].
+    pub fn attach(&mut self, now: Instant) {
+        self.delivery.attach(now);
+        if let Phase::Shaking { since } = &mut self.phase {
+            *since = now;
+        }
+    }
+
+    /// The connection is gone.
+    pub fn detach(&mut self) {
+        self.delivery.detach();
+    }
+
+    /// Takes one binary message of the connection. What is none is passed over, as the protocol has it.
+    pub fn handle(&mut self, bytes: &Bytes, now: Instant) {
+        if let Err(ignored) = self.delivery.handle(bytes, now) {
+            tracing::trace!(%ignored, "a message of a data channel was passed over");
+        }
+    }
+
+    /// Takes a pong.
+    pub fn handle_pong(&mut self, payload: &[u8]) {
+        self.delivery.handle_pong(payload);
+    }
+
+    /// What to write next.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.delivery.poll_transmit(now)
+    }
+
+    /// When to poll again though nothing happened.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let shaking = match &self.phase {
+            Phase::Shaking { since } if self.delivery.is_attached() => Some(*since + HANDSHAKE_MAX),
+            Phase::Shaking { .. } | Phase::Open(_) | Phase::Over => None,
+        };
+        [self.delivery.poll_timeout(), shaking].into_iter().flatten().min()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self, now: Instant) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if let Some(event) = self.next_frame(now) {
+                return Some(event);
+            }
+            if let Phase::Open(Streams::Mux(Mux { refused: Some(_), .. })) = &self.phase {
+                return None;
+            }
+            match self.delivery.poll_event() {
+                Some(delivery::Event::Data { payload_type, payload }) => self.take(payload_type, payload, now),
+                // Only a client is told these.
+                Some(delivery::Event::Closed(_) | delivery::Event::Publication(_)) => {}
+                None => return self.overdue(now),
+            }
+        }
+    }
+
+    fn overdue(&mut self, now: Instant) -> Option<Event> {
+        match &self.phase {
+            Phase::Shaking { since } if self.delivery.is_attached() && *since + HANDSHAKE_MAX <= now => {
+                self.phase = Phase::Over;
+                Some(Event::Broken(format!("no handshake within {} s", HANDSHAKE_MAX.as_secs())))
+            }
+            Phase::Shaking { .. } | Phase::Open(_) | Phase::Over => None,
+        }
+    }
+
+    fn take(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        match payload_type {
+            PayloadType::HandshakeResponse => self.shake(&payload, now),
+            PayloadType::Output => {
+                if matches!(self.phase, Phase::Shaking { .. }) {
+                    // Old clients and small ones speak at once; only a shell can go without a handshake.
+                    if self.purpose.session_type == "Port" {
+                        return self.broken("data before the handshake");
+                    }
+                    self.begin("");
+                }
+                self.input(payload);
+            }
+            PayloadType::Size => match channel::size(&payload) {
+                Ok(wire::SizeData { cols, rows }) => self.events.push_back(Event::Resize { columns: cols, rows }),
+                Err(error) => tracing::debug!(%error, "a size was passed over"),
+            },
+            PayloadType::Flag => match Flag::decode(&payload) {
+                Ok(Flag::TerminateSession) => self.events.push_back(Event::Terminate),
+                Ok(Flag::DisconnectToPort) => {
+                    if let Phase::Open(Streams::Basic { open }) = &mut self.phase
+                        && std::mem::take(open)
+                    {
+                        self.events.push_back(Event::Close { stream: ONLY });
+                    }
+                }
+                Ok(Flag::EndOfInput) => {
+                    if matches!(self.phase, Phase::Open(Streams::One)) {
+                        self.events.push_back(Event::Eof { stream: ONLY });
+                    }
+                }
+                Ok(Flag::ConnectToPortError) | Err(_) => tracing::debug!("a flag was passed over"),
+            },
+            PayloadType::Unset
+            | PayloadType::Error
+            | PayloadType::Parameter
+            | PayloadType::HandshakeRequest
+            | PayloadType::HandshakeComplete
+            | PayloadType::EncChallengeRequest
+            | PayloadType::EncChallengeResponse
+            | PayloadType::StdErr
+            | PayloadType::ExitCode
+            | PayloadType::Other(_) => {}
+        }
+    }
+
+    fn shake(&mut self, payload: &[u8], now: Instant) {
+        let Phase::Shaking { since } = self.phase else { return };
+        let response = match channel::handshake_response(payload) {
+            Ok(response) => response,
+            Err(error) => return self.broken(&error.to_string()),
+        };
+        let failed = response.processed_client_actions.iter().find(|action| action.action_status != 1);
+        if failed.is_some() || !response.errors.is_empty() {
+            return self.broken("the client does not know this kind of session");
+        }
+        let took = now.saturating_duration_since(since).as_nanos();
+        let complete = wire::HandshakeCompletePayload {
+            handshake_time_to_complete: i64::try_from(took).unwrap_or(i64::MAX),
+            customer_message: self.purpose.welcome.clone(),
+        };
+        if self.delivery.send(PayloadType::HandshakeComplete, channel::encode(&complete), now).is_err() {
+            return self.broken("the handshake could not be completed");
+        }
+        self.begin(&response.client_version);
+    }
+
+    fn begin(&mut self, client_version: &str) {
+        let version = numbers(client_version);
+        self.apart = self.purpose.separate && version.is_some_and(|version| version > APART_AFTER);
+        self.client_version = client_version.chars().filter(char::is_ascii_graphic).take(64).collect();
+        self.phase = Phase::Open(match (self.purpose.forwards, version) {
+            (false, _) => Streams::One,
+            (true, Some(version)) if version >= MUX_SINCE => Streams::Mux(Mux::default()),
+            (true, _) => Streams::Basic { open: false },
+        });
+        self.events.push_back(Event::Ready);
+        if !self.purpose.forwards {
+            self.events.push_back(Event::Open { stream: ONLY });
+        }
+    }
+
+    fn input(&mut self, bytes: Bytes) {
+        match &mut self.phase {
+            Phase::Open(Streams::One) => self.events.push_back(Event::Data { stream: ONLY, bytes }),
+            Phase::Open(Streams::Basic { open }) => {
+                if !std::mem::replace(open, true) {
+                    self.events.push_back(Event::Open { stream: ONLY });
+                }
+                self.events.push_back(Event::Data { stream: ONLY, bytes });
+            }
+            Phase::Open(Streams::Mux(mux)) => mux.decoder.push(&bytes),
+            Phase::Shaking { .. } | Phase::Over => {}
+        }
+    }
+
+    /// The next frame inside the stream that means something.
+    fn next_frame(&mut self, now: Instant) -> Option<Event> {
+        loop {
+            let has_room = self.delivery.room() >= REFUSAL_BYTES;
+            let Phase::Open(Streams::Mux(mux)) = &mut self.phase else { return None };
+            if let Some(stream) = mux.refused {
+                if !has_room {
+                    return None;
+                }
+                // As a port that is refused: the client closes its connection and says so.
+                mux.refused = None;
+                mux.streams.insert(stream, Half::default());
+                if self.say(stream, Said::Unreachable, now).is_err() {
+                    self.broken("too many streams");
+                }
+                continue;
+            }
+            let frame = match mux.decoder.poll_frame() {
+                Ok(frame) => frame?,
+                Err(fault) => {
+                    self.broken(&fault.to_string());
+                    return self.events.pop_front();
+                }
+            };
+            let stream = frame.stream;
+            match frame.command {
+                Command::Syn if mux.streams.contains_key(&stream) => {}
+                Command::Syn if mux.streams.len() >= STREAMS_MAX => mux.refused = Some(stream),
+                Command::Syn => {
+                    mux.streams.insert(stream, Half::default());
+                    return Some(Event::Open { stream });
+                }
+                Command::Psh => match mux.streams.get(&stream) {
+                    Some(half) if !half.client_done && !frame.data.is_empty() => {
+                        return Some(Event::Data { stream, bytes: frame.data });
+                    }
+                    Some(_) | None => {}
+                },
+                Command::Fin => match mux.streams.get_mut(&stream) {
+                    Some(half) if half.target_done => {
+                        mux.streams.remove(&stream);
+                        return Some(Event::Close { stream });
+                    }
+                    Some(half) if !half.client_done => {
+                        half.client_done = true;
+                        return Some(Event::Eof { stream });
+                    }
+                    Some(_) | None => {}
+                },
+                Command::Nop => {}
+            }
+        }
+    }
+
+    /// How many bytes a stream may say now; at most [`CHUNK_BYTES_MAX`] should be said at once.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        // A frame's header needs some, and so does the last frame of a stream.
+        self.delivery.room().saturating_sub(64).min(CHUNK_BYTES_MAX)
+    }
+
+    /// Says what a stream of the target says. Data longer than [`Host::room`] may not fit.
+    ///
+    /// # Errors
+    /// [`NotSent`]; nothing has changed then.
+    pub fn say(&mut self, stream: u32, said: Said, now: Instant) -> Result<(), NotSent> {
+        let apart = self.apart;
+        match &mut self.phase {
+            Phase::Open(Streams::One) => match said {
+                Said::Output(bytes) => self.delivery.send(PayloadType::Output, bytes, now),
+                Said::Error(bytes) if apart => self.delivery.send(PayloadType::StdErr, bytes, now),
+                Said::Error(bytes) => self.delivery.send(PayloadType::Output, bytes, now),
+                Said::Exit(code) if apart => {
+                    self.delivery.send(PayloadType::ExitCode, channel::encode_exit_code(code), now)
+                }
+                Said::Exit(_) | Said::Eof | Said::Closed | Said::Unreachable => Ok(()),
+            },
+            Phase::Open(Streams::Basic { open }) => match said {
+                Said::Output(bytes) | Said::Error(bytes) => self.delivery.send(PayloadType::Output, bytes, now),
+                Said::Closed => {
+                    *open = false;
+                    Ok(())
+                }
+                Said::Unreachable => {
+                    *open = false;
+                    self.delivery.send(PayloadType::Flag, Flag::ConnectToPortError.encode(), now)
+                }
+                Said::Exit(_) | Said::Eof => Ok(()),
+            },
+            Phase::Open(Streams::Mux(mux)) => {
+                let Some(half) = mux.streams.get_mut(&stream) else { return Ok(()) };
+                match said {
+                    Said::Output(bytes) | Said::Error(bytes) => {
+                        if half.target_done {
+                            return Ok(());
+                        }
+                        let mut framed = BytesMut::with_capacity(bytes.len() + 2 * smux::HEADER_BYTES);
+                        smux::encode_data(stream, &bytes, &mut framed);
+                        self.delivery.send(PayloadType::Output, framed.freeze(), now)
+                    }
+                    Said::Eof => {
+                        if half.target_done {
+                            return Ok(());
+                        }
+                        half.target_done = true;
+                        self.delivery.send(PayloadType::Output, fin(stream), now)
+                    }
+                    Said::Closed | Said::Unreachable => {
+                        let known = mux.streams.remove(&stream).unwrap_or_default();
+                        if !known.target_done {
+                            self.delivery.send(PayloadType::Output, fin(stream), now)?;
+                        }
+                        if said == Said::Unreachable {
+                            // A flag may exceed the window; so it comes last.
+                            self.delivery.send(PayloadType::Flag, Flag::ConnectToPortError.encode(), now)?;
+                        }
+                        Ok(())
+                    }
+                    Said::Exit(_) => Ok(()),
+                }
+            }
+            Phase::Shaking { .. } | Phase::Over => Ok(()),
+        }
+    }
+
+    /// Ends the session: the last word goes out when all before it is acknowledged, or after two seconds.
+    pub fn finish(&mut self, closed: &wire::ChannelClosed, now: Instant) {
+        self.phase = Phase::Over;
+        self.delivery.finish(closed, now);
+    }
+
+    /// Whether the last word was written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.delivery.is_finished()
+    }
+
+    /// Whether the connection should be read now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.delivery.wants_read()
+    }
+
+    /// Since when the peer owes an acknowledgement.
+    #[must_use]
+    pub fn owed_since(&self) -> Option<Instant> {
+        self.delivery.owed_since()
+    }
+
+    /// Whether there are connections behind a listener of the client's, and not one stream.
+    #[must_use]
+    pub fn forwards(&self) -> bool {
+        self.purpose.forwards
+    }
+
+    /// What the client called itself in the handshake; empty before.
+    #[must_use]
+    pub fn client_version(&self) -> &str {
+        &self.client_version
+    }
+
+    fn broken(&mut self, because: &str) {
+        self.phase = Phase::Over;
+        self.events.push_back(Event::Broken(because.to_owned()));
+    }
+}
+
+fn fin(stream: u32) -> Bytes {
+    let mut frame = BytesMut::with_capacity(smux::HEADER_BYTES);
+    smux::encode(Command::Fin, stream, &mut frame);
+    frame.freeze()
+}
+
+/// The first three numbers of a version. A client without a version is older than any that has one.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let mut parts = version.split('.');
+    let mut next = || parts.next()?.parse::<u64>().ok();
+    Some([next()?, next()?, next()?])
+}

@@ -25,6 +25,7 @@ const SSH: &[(&str, Action)] = &[
     ("session: auth-agent-req@openssh.com", Action::ForwardAgent),
     ("direct-tcpip to a target", Action::OpenTunnel),
     ("direct-tcpip through a target", Action::ForwardLocal),
+    ("direct-streamlocal@openssh.com", Action::ForwardLocal),
     ("tcpip-forward", Action::ForwardRemote),
 ];
 
@@ -536,6 +537,7 @@ async fn opens(client: &mut Client, kind: &str) -> bool {
         "direct-tcpip through a target" => {
             handle.channel_open_direct_tcpip("127.0.0.1", 80, "127.0.0.1", 1).await.is_ok()
         }
+        "direct-streamlocal@openssh.com" => handle.channel_open_direct_streamlocal("/tmp/socket").await.is_ok(),
         "tcpip-forward" => handle.tcpip_forward("127.0.0.1", 0).await.is_ok(),
         session => {
             let Ok(mut channel) = handle.channel_open_session().await else { return false };

@@ -9,8 +9,9 @@ use support::{Bastion, Detour, LIMIT, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Far above what is measured, far below what anybody would call immediate.
-const KILL_MAX: Duration = Duration::from_millis(500);
+/// Far above what is measured, also on a busy machine, and far below what waiting for a stuck peer would take. How fast it
+/// is, the benchmark says.
+const KILL_MAX: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_session_is_told_why() {
@@ -56,8 +57,7 @@ async fn a_client_that_does_not_answer_is_waited_for_briefly() {
     let session = bastion.until(|s| s.state() == State::Connected).await;
     detour.freeze();
     let took = bastion.kill(&session, "gone quiet").await;
-    // The bound is 300 ms; what is more is the machine's.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < KILL_MAX, "{took:?}");
     bastion.until_live(0).await;
 }
 

@@ -12,6 +12,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 use support::{Bastion, Detour, LIMIT, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 
 /// The client's configuration, or nothing when there is no client.
@@ -97,6 +98,42 @@ async fn commands_files_and_terminals() {
     }
     let session = bastion.until(|s| s.state() == State::Terminated).await;
     assert_eq!(session.draft.kind, Kind::Exec, "scp -O is a command");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unix_socket_on_the_target_is_forwarded() {
+    let bastion = Bastion::start().await;
+    let Some(config) = configure(&bastion).await else { return };
+    let path = |name: &str| bastion.directory.path().join(name).display().to_string();
+    let far = UnixListener::bind(path("far")).expect("a socket");
+    let forward = format!("{}:{}", path("near"), path("far"));
+    let mut client = Command::new("ssh")
+        .args(["-F", &config, "-N", "-L", &forward, "alice:web-1@bastion"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    let connecting = async {
+        loop {
+            match UnixStream::connect(path("near")).await {
+                Ok(near) => return near,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let mut near = tokio::time::timeout(LIMIT, connecting).await.expect("OpenSSH listens");
+    let (mut far, _) = tokio::time::timeout(LIMIT, far.accept()).await.expect("in time").expect("connected");
+    arrives(&mut near, &mut far, b"there").await;
+    arrives(&mut far, &mut near, b"again").await;
+    client.kill().await.expect("killed");
+}
+
+async fn arrives(from: &mut UnixStream, to: &mut UnixStream, said: &[u8; 5]) {
+    from.write_all(said).await.expect("written");
+    let mut heard = [0; 5];
+    tokio::time::timeout(LIMIT, to.read_exact(&mut heard)).await.expect("in time").expect("read");
+    assert_eq!(&heard, said);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use russh::ChannelMsg;
 use std::time::Duration;
 use support::{Bastion, Client, LIMIT, Outcome, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -163,6 +163,8 @@ async fn each_kind_of_use_asks_the_policy() {
     let bastion = Bastion::start().await;
     let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = u32::from(server.local_addr().expect("an address").port());
+    let path = bastion.directory.path().join("socket").display().to_string();
+    let _socket = UnixListener::bind(&path).expect("a socket");
     let uses = [
         Action::OpenExec,
         Action::OpenShell,
@@ -191,7 +193,10 @@ async fn each_kind_of_use_asks_the_policy() {
                     Outcome::read(channel.split().0).await.status == Some(0)
                 }
                 Action::ForwardLocal => {
-                    client.handle().channel_open_direct_tcpip("127.0.0.1", port, "127.0.0.1", 1).await.is_ok()
+                    let by_port = client.handle().channel_open_direct_tcpip("127.0.0.1", port, "127.0.0.1", 1).await;
+                    let by_path = client.handle().channel_open_direct_streamlocal(&path).await;
+                    assert_eq!(by_port.is_ok(), by_path.is_ok());
+                    by_port.is_ok()
                 }
                 Action::ForwardRemote => client.handle().tcpip_forward("127.0.0.1", 0).await.is_ok(),
                 Action::OpenTunnel => {
@@ -210,7 +215,6 @@ async fn what_is_not_offered_is_refused() {
     let client = bastion.client("alice:web-1").await;
     let handle = client.handle();
     assert!(handle.channel_open_x11("127.0.0.1", 1).await.is_err());
-    assert!(handle.channel_open_direct_streamlocal("/tmp/socket").await.is_err());
     assert!(handle.streamlocal_forward("/tmp/socket").await.is_err());
     let channel = handle.channel_open_session().await.expect("a channel");
     channel.request_subsystem(true, "netconf").await.expect("sent");
@@ -222,6 +226,7 @@ async fn what_is_not_offered_is_refused() {
     assert_eq!(outcome.status, Some(255));
     assert!(outcome.error.contains("alice:TARGET"), "{outcome:?}");
     assert!(plain.handle().tcpip_forward("127.0.0.1", 0).await.is_err());
+    assert!(plain.handle().channel_open_direct_streamlocal("/tmp/socket").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

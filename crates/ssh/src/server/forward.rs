@@ -22,11 +22,19 @@ pub(super) struct Destination {
     pub(super) originator_port: u32,
 }
 
+/// What a client may be connected to by way of a target.
+pub(super) enum Far {
+    /// A port, seen from the target.
+    Port(Destination),
+    /// A Unix socket on the target, by its path; PROTOCOL of OpenSSH, section 2.4. The login's rights decide there.
+    Socket(String),
+}
+
 /// Connects a client's channel to somewhere, by way of the target.
 pub(super) async fn direct(
     connection: Arc<Connection>,
     channel: Channel<Msg>,
-    to: Destination,
+    to: Far,
     reply: ChannelOpenHandle,
     line: Line,
 ) {
@@ -46,7 +54,11 @@ pub(super) async fn direct(
         }
     };
     // Boxed, so that its memory is given back while the forward lasts.
-    match Box::pin(up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port)).await {
+    let opened = match &to {
+        Far::Port(to) => Box::pin(up.link.open_direct(&to.host, to.port, &to.originator, to.originator_port)).await,
+        Far::Socket(path) => Box::pin(up.link.open_socket(path)).await,
+    };
+    match opened {
         Ok(target) => {
             reply.accept().await;
             join(&connection, channel, target, &up).await;

@@ -3,7 +3,7 @@
 
 use super::connection::{ClientEnd, Connection};
 use super::door::Ticket;
-use super::forward::{self, Destination};
+use super::forward::{self, Destination, Far};
 use super::program::ProgramChannel;
 use super::session::{self, Line, Missing};
 use super::{Shared, tunnel};
@@ -263,7 +263,7 @@ impl Handler for ClientHandler {
         let owner = Arc::clone(connection);
         match line.cloned() {
             Some(line) => connection.spawn(async move {
-                forward::direct(owner, channel, to, reply, line).await;
+                forward::direct(owner, channel, Far::Port(to), reply, line).await;
                 drop(place);
             }),
             // This task sees the tunnel's session to its end, also when the connection is gone.
@@ -272,6 +272,31 @@ impl Handler for ClientHandler {
                 drop(place);
             })),
         }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some((connection, line)) = self.inside() else { return Ok(()) };
+        let Some(line) = line.cloned() else {
+            let text = "no target was named whose socket this could be".to_owned();
+            reply.reject(forward::prohibited(text)).await;
+            return Ok(());
+        };
+        let Some(place) = connection.place() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let (owner, to) = (Arc::clone(connection), Far::Socket(socket_path.to_owned()));
+        connection.spawn(async move {
+            forward::direct(owner, channel, to, reply, line).await;
+            drop(place);
+        });
         Ok(())
     }
 

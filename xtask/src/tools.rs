@@ -19,6 +19,10 @@ const SYSTEM: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("python3", "python3"),
+    // What people run on terminals, for recordings to be judged by.
+    ("vim", "vim"),
+    ("less", "less"),
+    ("htop", "htop"),
 ];
 
 /// Packages of one registry that live in a folder of their own, with the versions that the protocol facts were taken
@@ -83,6 +87,11 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
         install_node(&NODE)?;
     }
     let mut env = BTreeMap::new();
+    for (program, name) in [("vim", "E2E_VIM"), ("less", "E2E_LESS"), ("htop", "E2E_HTOP")] {
+        if let Some(path) = find(program) {
+            env.insert(name, path);
+        }
+    }
     for program in ["ssh", "sftp", "scp", "sshd", "ssh-agent", "ssh-add", "ssh-keygen", "ssh-keyscan", "curl"] {
         if let Some(path) = find(program) {
             let name = match program {

@@ -182,6 +182,7 @@ fn native_request(operation: &str) -> (&str, String, Option<&'static str>) {
     let path = path
         .replace("/sessions/{id}", "/sessions/alice-07a16060613c408b5")
         .replace("/credentials/{id}", "/credentials/0123456789abcdef")
+        .replace("/recordings/search", "/recordings/search?text=word")
         .replace("{name}", "web-1");
     assert!(!path.contains('{'), "{operation}: say here what stands for its parameters");
     let body = match operation {
@@ -189,6 +190,8 @@ fn native_request(operation: &str) -> (&str, String, Option<&'static str>) {
         "POST /api/v1/sessions/terminate" => Some(r#"{"ids":["alice-07a16060613c408b5"]}"#),
         "POST /api/v1/sessions/terminate-matching" => Some(r#"{"filter":{"target":"web-1"},"dry_run":true}"#),
         "POST /api/v1/credentials" => Some(r#"{"kind":"token","principal":"alice"}"#),
+        "POST /api/v1/sessions/{id}/hold" => Some("{}"),
+        "POST /api/v1/sessions/{id}/release" => Some("{}"),
         other if other.starts_with("GET ") || other.starts_with("DELETE ") => None,
         other => panic!("{other}: say here what its body is"),
     };

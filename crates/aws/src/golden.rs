@@ -56,7 +56,14 @@ fn session(documented: &Documented) -> DomainSession {
         epoch: 1,
         tags: BTreeMap::default(),
     };
-    DomainSession { draft, created, activity: Activity::default(), recording: Recording::None, phase }
+    DomainSession {
+        draft,
+        created,
+        activity: Activity::default(),
+        recording: Recording::None,
+        recording_digest: None,
+        phase,
+    }
 }
 
 fn folder() -> PathBuf {

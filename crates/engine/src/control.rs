@@ -9,18 +9,20 @@ use crate::directory::Directory;
 use crate::egress::{Probe, Sight};
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
+use crate::recording::Recordings;
 use crate::registry::{Live, Registry};
 use futures_util::stream::{self, StreamExt};
-use ravelin_model::audit::AuditEvent;
+use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
-use ravelin_model::ports::{EventPage, Store};
+use ravelin_model::ports::{EventPage, Reading, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
+use ravelin_model::recording::{Act, Entry, Found, Request, Search};
 use ravelin_model::session::{Activity, Actor, Aged, EndReason, Ending, Event, Session};
 use ravelin_model::text::printable;
 use ravelin_model::{CredentialId, PrincipalName, Refusal, SessionId, Target, Time};
 use secrecy::SecretString;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,6 +52,35 @@ pub enum Termination {
     },
 }
 
+/// For what a recording is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// To see what happens, while it happens.
+    Watch,
+    /// To see what happened.
+    Play,
+    /// To take it away.
+    Export,
+}
+
+impl Reader {
+    fn action(self) -> Action {
+        match self {
+            Reader::Watch => Action::WatchSession,
+            Reader::Play => Action::PlayRecording,
+            Reader::Export => Action::ExportRecording,
+        }
+    }
+
+    fn kind(self) -> AuditKind {
+        match self {
+            Reader::Watch => AuditKind::SessionWatched,
+            Reader::Play => AuditKind::RecordingPlayed,
+            Reader::Export => AuditKind::RecordingExported,
+        }
+    }
+}
+
 /// A credential with its secret, shown once.
 #[derive(Debug)]
 pub struct Issued {
@@ -70,6 +101,7 @@ pub struct Control {
     tasks: TaskTracker,
     denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
+    recordings: Option<Arc<Recordings>>,
 }
 
 impl Control {
@@ -84,6 +116,7 @@ impl Control {
     /// How often that is done for one answer, so that one caller cannot hold the store's readers.
     const EVENTS_STEPS_MAX: u32 = 20;
 
+    #[expect(clippy::too_many_arguments, reason = "narrow handles, given once, by one caller")]
     pub(crate) fn new(
         store: Arc<dyn Store>,
         directory: Arc<Directory>,
@@ -92,8 +125,10 @@ impl Control {
         tasks: TaskTracker,
         denials: Arc<Denials>,
         closed: Arc<AtomicBool>,
+        recordings: Option<Arc<Recordings>>,
     ) -> Self {
-        Self { store, directory, registry, master, probe: Arc::new(Probe::new()), tasks, denials, closed }
+        let probe = Arc::new(Probe::new());
+        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -261,6 +296,145 @@ impl Control {
         }
         live.end(by_operator(caller, reason));
         Ok(confirmed(live, wait).await)
+    }
+
+    /// Reads a session's recording for this purpose, and puts on record who did.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when the caller may not see the session, [`Refusal::Denied`]; what the recorder and the
+    /// store refuse.
+    pub async fn read_recording(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        purpose: Reader,
+        request: Request,
+    ) -> Result<Box<dyn Reading>, Refusal> {
+        let session = self.session_for(caller, id, purpose.action()).await?;
+        let live = self.registry.live(id);
+        if purpose == Reader::Watch && live.is_none() {
+            return Err(Refusal::Conflict { because: format!("session {id} is over: play its recording") });
+        }
+        let recordings = self.recordings(id)?;
+        // First opened, then put on record, then given out: what cannot be read was not read.
+        let reading = recordings.recorder().read(id, request).await?;
+        let mut facts = BTreeMap::from([("form".to_owned(), request.form.word().to_owned())]);
+        if !request.from.is_zero() {
+            facts.insert("from_ms".to_owned(), request.from.as_millis().to_string());
+        }
+        self.note_use(caller, &session, purpose.kind(), facts).await?;
+        if purpose == Reader::Watch
+            && let Some(live) = live
+            && live.target.recording.announce
+        {
+            live.tell(&format!("{} is watching this session", caller.name())).await;
+        }
+        Ok(reading)
+    }
+
+    /// Whether the caller may still watch the session, by the rules of this moment.
+    ///
+    /// # Errors
+    /// As [`Control::read_recording`].
+    pub async fn still_watches(&self, caller: &Caller, id: &SessionId) -> Result<(), Refusal> {
+        self.session_for(caller, id, Action::WatchSession).await.map(|_| ())
+    }
+
+    /// What was done in a session, and what is known of its recording. Puts on record who looked it up.
+    ///
+    /// # Errors
+    /// As [`Control::read_recording`].
+    pub async fn acts(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        limit: u32,
+    ) -> Result<(Vec<Act>, Option<Entry>), Refusal> {
+        let session = self.session_for(caller, id, Action::PlayRecording).await?;
+        let recordings = self.recordings(id)?;
+        let entry = recordings.archive().entry(id).await?;
+        let acts = recordings.archive().acts(id, limit).await?;
+        self.note_use(caller, &session, AuditKind::RecordingRead, BTreeMap::new()).await?;
+        Ok((acts, entry))
+    }
+
+    /// Searches in what was done, in everybody's sessions or else in the caller's own, less those that a policy hides
+    /// from them. Puts on record who searched for what.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::Invalid`]; what the store refuses.
+    pub async fn search_recordings(&self, caller: &Caller, mut search: Search) -> Result<Vec<Found>, Refusal> {
+        if self.scope(caller, Action::SearchRecordings).await? == Scope::Own {
+            if search.principal.as_ref().is_some_and(|principal| principal != caller.name()) {
+                return Ok(Vec::new());
+            }
+            search.principal = Some(caller.name().clone());
+        }
+        let Some(recordings) = &self.recordings else { return Ok(Vec::new()) };
+        let mut found = recordings.archive().search(&search).await?;
+        let mut shown: BTreeMap<SessionId, bool> = BTreeMap::new();
+        for id in found.iter().map(|found| &found.session) {
+            if !shown.contains_key(id) {
+                let session = self.store.session(id).await?;
+                let may = session.is_some_and(|session| self.may(caller, Action::ReadSession, Resource::of(&session)));
+                shown.insert(id.clone(), may);
+            }
+        }
+        found.retain(|found| shown.get(&found.session).copied().unwrap_or(false));
+        let facts = BTreeMap::from([
+            ("text".to_owned(), printable(&search.text, 200)),
+            ("found".to_owned(), found.len().to_string()),
+        ]);
+        let actor = Actor::Principal(caller.name().clone());
+        self.store.record(Deed { kind: AuditKind::RecordingsSearched, actor, session: None, facts }).await?;
+        Ok(found)
+    }
+
+    /// Holds a session's recording for this reason, or gives it free.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when the caller may not see the session, [`Refusal::Denied`]; what the store refuses.
+    pub async fn hold_recording(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        reason: Option<&str>,
+    ) -> Result<Entry, Refusal> {
+        self.session_for(caller, id, Action::HoldRecording).await?;
+        let reason = reason.map(|reason| printable(reason, Ending::DETAIL_CHARS_MAX));
+        let by = Actor::Principal(caller.name().clone());
+        self.recordings(id)?.archive().hold(id, reason.as_deref(), &by).await
+    }
+
+    fn recordings(&self, id: &SessionId) -> Result<&Recordings, Refusal> {
+        self.recordings.as_deref().ok_or_else(|| Refusal::not_found("recording", id))
+    }
+
+    /// A session on which the caller may do `action`.
+    async fn session_for(&self, caller: &Caller, id: &SessionId, action: Action) -> Result<Session, Refusal> {
+        match self.store.session(id).await? {
+            Some(session) if self.may(caller, Action::ReadSession, Resource::of(&session)) => {
+                if self.may(caller, action, Resource::of(&session)) {
+                    return Ok(session);
+                }
+                Err(self.deny(caller, action, Some(id)).await)
+            }
+            Some(_) | None => Err(Refusal::not_found("session", id)),
+        }
+    }
+
+    async fn note_use(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        kind: AuditKind,
+        mut facts: BTreeMap<String, String>,
+    ) -> Result<(), Refusal> {
+        facts.insert("owner".to_owned(), session.draft.principal.to_string());
+        facts.insert("target".to_owned(), session.draft.target.name.to_string());
+        facts.insert("client_address".to_owned(), caller.contact().address.to_string());
+        let actor = Actor::Principal(caller.name().clone());
+        self.store.record(Deed { kind, actor, session: Some(session.id().clone()), facts }).await.map(|_| ())
     }
 
     /// Events after number `after` that the caller may see, and the record's bounds. An empty answer with a `newest`

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use aws_lc_rs::digest;
 use ipnet::IpNet;
 use ravelin_model::policy::Action;
+use ravelin_model::recording::Rule;
 use ravelin_model::session::EndReason;
 use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
@@ -305,6 +306,8 @@ impl Egress {
             labels: BTreeMap::from([(Self::LABEL.0.to_owned(), Self::LABEL.1.to_owned())]),
             shared_with: self.shared_with.clone(),
             aliases: BTreeMap::new(),
+            // Nobody logs in there by us, so nothing passes that could be recorded.
+            recording: Rule::default(),
         })
     }
 }

@@ -423,6 +423,11 @@ impl Admission {
             | Action::ManageDocuments
             | Action::ReadSettings
             | Action::ManageSettings
+            | Action::WatchSession
+            | Action::PlayRecording
+            | Action::ExportRecording
+            | Action::HoldRecording
+            | Action::SearchRecordings
             | Action::ReadBastion
             | Action::ListCredentials
             | Action::IssueCredential
@@ -438,7 +443,7 @@ impl Admission {
     /// The relay that moves this session's units.
     #[must_use]
     pub fn relay(&self) -> Relay {
-        Relay::new(Arc::clone(&self.live))
+        Relay::new(Arc::clone(&self.live), self.gate.supervisor.recordings.clone())
     }
 
     /// Resolves when the session was asked to end, by whomever. Its sockets are being closed then.

@@ -6,6 +6,7 @@
 //! - [`identity::Identity`] turns a proof into a [`identity::Caller`]; nothing else can make one.
 //! - [`gate::Gate`] turns a caller's wish into an [`gate::Admission`]; nothing else can make one, and no data flows without.
 //! - [`control::Control`] lists, shows and ends sessions; it is all that control dialects call.
+//! - [`recording`] notes what passes there, off the path of the bytes.
 //! - [`relay`] joins a leg in and a leg out; limits, counts and kill act there, once for all edges.
 //! - [`egress`] is the port by which an edge opens something on a target without speaking the target's protocol.
 //! - [`leg`] is what an edge hands over so that the engine can close both sockets and know that they are closed.
@@ -24,6 +25,7 @@ pub mod leg;
 pub mod library;
 pub mod pager;
 mod quota;
+pub mod recording;
 pub mod registry;
 pub mod relay;
 mod supervisor;
@@ -41,6 +43,7 @@ pub use quota::neighbourhood;
 
 use crate::deadline::Deadline;
 use crate::denials::Denials;
+use crate::recording::Recordings;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
 use futures_util::stream::{self, StreamExt};
@@ -115,6 +118,7 @@ pub struct Engine {
     registry: Arc<Registry>,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    recordings: Option<Arc<Recordings>>,
 }
 
 impl Engine {
@@ -133,18 +137,38 @@ impl Engine {
         master: MasterKey,
         config: Config,
     ) -> Result<Engine, Refusal> {
+        Self::start_recording(store, rules, master, config, None).await
+    }
+
+    /// As [`Engine::start`], with what sessions are recorded with. Without, targets whose rule asks for a recording
+    /// cannot be used.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_recording(
+        store: Arc<dyn Store>,
+        rules: Rules,
+        master: MasterKey,
+        config: Config,
+        recording: Option<recording::Setup>,
+    ) -> Result<Engine, Refusal> {
         let store: Arc<dyn Store> = Arc::new(Deadline::new(store, config.store_wait_max));
         let start = store.start_node(&config.node).await?;
         let directory = Arc::new(Directory::new(rules));
         let registry = Arc::new(Registry::default());
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
+        let recordings = recording.map(|setup| Recordings::new(setup, Arc::clone(&store), tasks.clone()));
+        if let Some(recordings) = &recordings {
+            tasks.spawn(Arc::clone(recordings).recover());
+        }
         let supervisor = Arc::new(Supervisor {
             store: Arc::clone(&store),
             registry: Arc::clone(&registry),
             tasks: tasks.clone(),
             config: config.clone(),
             epoch: start.epoch,
+            recordings: recordings.clone(),
         });
         let reaper = Arc::clone(&supervisor);
         let reaper_stop = stopping.clone();
@@ -163,6 +187,7 @@ impl Engine {
                 tasks.clone(),
                 Arc::clone(&denials),
                 Arc::clone(&closed),
+                recordings.clone(),
             ),
             gate: Gate::new(Arc::clone(&directory), supervisor, Arc::clone(&denials), closed),
             identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
@@ -174,6 +199,7 @@ impl Engine {
             registry,
             tasks,
             stopping,
+            recordings,
         })
     }
 
@@ -234,6 +260,12 @@ impl Engine {
     #[must_use]
     pub fn library(&self, kept: Arc<dyn ravelin_model::ports::Library>) -> Library {
         Library::new(kept, Arc::clone(&self.directory), Arc::clone(&self.denials))
+    }
+
+    /// Recordings that failed since this start.
+    #[must_use]
+    pub fn recordings_failed(&self) -> u64 {
+        self.recordings.as_ref().map_or(0, |recordings| recordings.failures())
     }
 
     /// Live sessions on this node.

@@ -5,6 +5,7 @@
 
 use crate::gate::SessionLimits;
 use crate::leg::Leg;
+use crate::recording::Place;
 use ravelin_model::policy::Action;
 use ravelin_model::session::{Activity, Ending, Kind};
 use ravelin_model::{Login, PrincipalName, SessionId, Target, Time};
@@ -52,6 +53,7 @@ pub struct Live {
     closed: OnceLock<tokio::time::Instant>,
     legs: Mutex<Legs>,
     pub(crate) done: watch::Sender<Option<Done>>,
+    pub(crate) recording: Place,
 }
 
 #[derive(Clone, Default)]
@@ -113,6 +115,7 @@ impl Live {
             closed: OnceLock::new(),
             legs: Mutex::new(Legs { client: Some(client_leg), target: None }),
             done: watch::Sender::new(None),
+            recording: Place::default(),
         })
     }
 

@@ -3,8 +3,10 @@
 //! Limits are not checked here byte by byte: the reaper compares the counts once a second. A kill does not need the
 //! pump's cooperation either; it cuts the sockets, and the pump's future is dropped at its next wake-up.
 
+use crate::recording::{ChannelTap, Recordings};
 use crate::registry::Live;
 use bytes::{Bytes, BytesMut};
+use ravelin_model::recording::Purpose;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -12,14 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Which way a unit goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// From the client to the target.
-    In,
-    /// From the target to the client.
-    Out,
-}
+pub use ravelin_model::recording::Flow;
 
 /// What a leg sends or takes, whatever its protocol. A plain stream knows [`Unit::Data`] and [`Unit::Eof`] only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +85,41 @@ pub enum Stopped {
 #[derive(Clone)]
 pub struct Relay {
     live: Arc<Live>,
+    recordings: Option<Arc<Recordings>>,
 }
 
 impl Relay {
-    pub(crate) fn new(live: Arc<Live>) -> Self {
-        Self { live }
+    pub(crate) fn new(live: Arc<Live>, recordings: Option<Arc<Recordings>>) -> Self {
+        Self { live, recordings }
+    }
+
+    /// The relay of one channel, recorded as the target's rule says. To be called before the first unit, and before what
+    /// is asked for begins: where the recording cannot begin and must, the session is over when this returns, and the
+    /// pumps move nothing.
+    pub async fn channel(&self, purpose: Purpose) -> ChannelRelay {
+        let tap = ChannelTap::open(&self.live, self.recordings.as_ref(), purpose).await;
+        ChannelRelay { relay: self.clone(), tap }
+    }
+
+    /// The relay of one channel of which nothing is recorded.
+    #[must_use]
+    pub fn unrecorded(&self) -> ChannelRelay {
+        ChannelRelay { relay: self.clone(), tap: None }
     }
 
     /// Moves units from `source` to `sink` until one of them closes or the session ends. Cancel-safe in the sense
     /// that dropping it loses at most the unit that is under way.
     pub async fn pump(&self, flow: Flow, source: &mut impl Source, sink: &mut impl Sink) -> Stopped {
+        self.pump_by(None, flow, source, sink).await
+    }
+
+    async fn pump_by(
+        &self,
+        tap: Option<&ChannelTap>,
+        flow: Flow,
+        source: &mut impl Source,
+        sink: &mut impl Sink,
+    ) -> Stopped {
         let counter = match flow {
             Flow::In => &self.live.bytes_in,
             Flow::Out => &self.live.bytes_out,
@@ -110,6 +130,10 @@ impl Relay {
                 let Some(unit) = source.next().await else { return Stopped::SourceClosed };
                 if let Unit::Data(bytes) | Unit::ErrorData(bytes) = &unit {
                     counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                // Before it goes on: what somebody has seen is in the recording.
+                if let Some(tap) = tap {
+                    note(tap, flow, &unit).await;
                 }
                 if sink.put(unit).await.is_err() {
                     return Stopped::SinkClosed;
@@ -128,6 +152,36 @@ impl Relay {
         let (from_client, to_client) = client;
         let (from_target, to_target) = target;
         tokio::join!(self.pump(Flow::In, from_client, to_target), self.pump(Flow::Out, from_target, to_client))
+    }
+}
+
+/// The relay of one channel. Dropping it closes the channel in the recording.
+pub struct ChannelRelay {
+    relay: Relay,
+    tap: Option<ChannelTap>,
+}
+
+impl ChannelRelay {
+    /// As [`Relay::pump`].
+    pub async fn pump(&self, flow: Flow, source: &mut impl Source, sink: &mut impl Sink) -> Stopped {
+        self.relay.pump_by(self.tap.as_ref(), flow, source, sink).await
+    }
+
+    /// Whether the session was asked to end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.relay.live.ended.is_cancelled()
+    }
+}
+
+async fn note(tap: &ChannelTap, flow: Flow, unit: &Unit) {
+    match unit {
+        // A terminal has one stream; without one, the error stream's bytes count like the others.
+        Unit::Data(bytes) | Unit::ErrorData(bytes) => tap.data(flow, bytes).await,
+        Unit::Resize { columns, rows, .. } => tap.resized(*columns, *rows).await,
+        Unit::Exit(status) => tap.exited(status.to_string()).await,
+        Unit::ExitSignal { name, .. } => tap.exited(format!("signal {name}")).await,
+        Unit::Eof | Unit::Signal(_) => {}
     }
 }
 

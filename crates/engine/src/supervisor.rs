@@ -4,6 +4,7 @@
 
 use crate::Config;
 use crate::deadline::within;
+use crate::recording::Recordings;
 use crate::registry::{Done, Full, Legs, Live, Registry};
 use ravelin_model::ports::Store;
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Session};
@@ -19,6 +20,7 @@ pub(crate) struct Supervisor {
     pub(crate) tasks: TaskTracker,
     pub(crate) config: Config,
     pub(crate) epoch: u64,
+    pub(crate) recordings: Option<Arc<Recordings>>,
 }
 
 impl Supervisor {
@@ -233,7 +235,11 @@ impl Supervisor {
     }
 
     async fn prune(&self) -> Result<(), Refusal> {
-        let before = self.store.now().await?.minus(self.config.history_keep);
+        let now = self.store.now().await?;
+        if let Some(recordings) = &self.recordings {
+            recordings.sweep(now).await?;
+        }
+        let before = now.minus(self.config.history_keep);
         while self.store.prune_sessions(before, Self::PRUNE_ROWS).await? > 0 {}
         while self.store.prune_events(before, Self::PRUNE_ROWS).await? > 0 {}
         Ok(())

@@ -128,6 +128,7 @@ pub fn target(name: &str, address: &str, port: u16, shared_with: &[&str]) -> Tar
             .map(|g| GroupName::parse(g).expect("a group's name in a test"))
             .collect::<BTreeSet<_>>(),
         aliases: BTreeMap::from([("test".to_owned(), format!("alias-of-{name}"))]),
+        recording: ravelin_model::recording::Rule::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! lost; these may not.
 
 use crate::id::SessionId;
-use crate::session::{Actor, Session};
+use crate::session::{Actor, Recording, Session};
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +51,28 @@ audit_kinds!(
     SessionEnded = "session_ended",
     /// A session never reached its target.
     SessionFailed = "session_failed",
+    /// The recording of a session was begun.
+    RecordingBegan = "recording_began",
+    /// The recording of a session is whole; its digest is in the facts.
+    RecordingKept = "recording_kept",
+    /// The recording of a session could not be made or finished.
+    RecordingBroke = "recording_broke",
+    /// Somebody played a recording.
+    RecordingPlayed = "recording_played",
+    /// Somebody took a recording away.
+    RecordingExported = "recording_exported",
+    /// Somebody looked up what was done in a session.
+    RecordingRead = "recording_read",
+    /// Somebody searched in recordings.
+    RecordingsSearched = "recordings_searched",
+    /// Somebody began to watch a live session.
+    SessionWatched = "session_watched",
+    /// Somebody forbade that a recording be removed.
+    RecordingHeld = "recording_held",
+    /// Somebody gave a recording free again.
+    RecordingReleased = "recording_released",
+    /// A recording was removed because its time was over.
+    RecordingRemoved = "recording_removed",
     /// Somebody proved who they are.
     LoginAccepted = "login_accepted",
     /// A proof was wrong.
@@ -122,6 +144,12 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
     if let Some(ending) = session.ending() {
         facts.insert("end_reason".to_owned(), ending.reason.word().to_owned());
         facts.insert("detail".to_owned(), ending.detail.clone());
+    }
+    if session.recording != Recording::None {
+        facts.insert("recording".to_owned(), session.recording.word().to_owned());
+    }
+    if let Some(digest) = &session.recording_digest {
+        facts.insert("recording_digest".to_owned(), digest.clone());
     }
     if let Some(ended) = session.ended() {
         // The event itself bears the time of its writing, which may come later.

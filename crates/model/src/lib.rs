@@ -15,6 +15,7 @@ pub mod policy;
 pub mod ports;
 pub mod principal;
 pub mod query;
+pub mod recording;
 pub mod refusal;
 pub mod session;
 pub mod target;

@@ -94,6 +94,16 @@ actions!(
     ReadSettings = "read_settings", Bastion, false, "see settings";
     /// Change the deployment's settings.
     ManageSettings = "manage_settings", Bastion, false, "change settings";
+    /// See what happens in a live session, as it happens.
+    WatchSession = "watch_session", Session, false, "watch the session";
+    /// Play the session's recording, and see what was done in it.
+    PlayRecording = "play_recording", Session, false, "play the recording";
+    /// Take the session's recording away.
+    ExportRecording = "export_recording", Session, false, "export the recording";
+    /// Keep the session's recording from being removed, and give it free again.
+    HoldRecording = "hold_recording", Session, false, "hold the recording";
+    /// Search in what was done, in everybody's sessions or in one's own.
+    SearchRecordings = "search_recordings", Scope, false, "search in recordings";
     /// See the bastion's own description.
     ReadBastion = "read_bastion", Bastion, false, "see the bastion";
     /// List credentials, of everybody or one's own.

@@ -1,4 +1,4 @@
-//! What the rings need from outside: a store and a policy engine.
+//! What the rings need from outside: a store, a policy engine, a recorder and its archive.
 //!
 //! Each port has a contract suite in `testkit`; whatever stands behind a port passes it.
 
@@ -8,10 +8,12 @@ use crate::document::{Document, DocumentChange, DocumentHead, Setting};
 use crate::id::{CredentialId, DocumentName, NodeId, SessionId};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
+use crate::recording::{Act, Broken, Entry, Found, Head, Kept, Note, Request, Search};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::time::Time;
 use async_trait::async_trait;
+use bytes::Bytes;
 
 /// What a node learns when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +95,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Refusal::Invalid`] when the limit is 0 or above [`SessionQuery::LIMIT_MAX`].
     async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal>;
 
-    /// Removes up to `limit` sessions that ended before `before`; returns how many. Live ones stay.
+    /// Removes up to `limit` sessions that ended before `before`; returns how many. Live ones stay, and so do those whose
+    /// recording is still kept, because whoever may play it is judged by them.
     async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal>;
 
     /// Removes up to `limit` events older than `before`, from the low end; returns how many.
@@ -184,4 +187,104 @@ pub trait Policy: Send + Sync + 'static {
     fn permits(&self, question: &Question<'_>) -> Result<bool, PolicyDown> {
         self.decide(question).map(|decision| decision.is_allow())
     }
+}
+
+/// Makes and keeps recordings.
+#[async_trait]
+pub trait Recorder: Send + Sync + 'static {
+    /// Begins a recording.
+    ///
+    /// # Errors
+    /// [`Broken`] when it cannot be written; nothing of it is left then.
+    async fn begin(&self, head: Head) -> Result<Box<dyn Tape>, Broken>;
+
+    /// Finishes what an earlier life of this process left unfinished or unsettled: each recording is whole up to the last second
+    /// before that life's end. One that cannot be finished is left as it is, and told with its session.
+    async fn recover(&self) -> Vec<(SessionId, Result<Kept, Broken>)>;
+
+    /// A recording that was finished is on record: it is left alone by later calls of [`Recorder::recover`].
+    ///
+    /// # Errors
+    /// [`Broken`] when that cannot be noted.
+    async fn settle(&self, session: &SessionId) -> Result<(), Broken>;
+
+    /// Reads a recording, live or whole.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when there is none, [`Refusal::Conflict`] when it does not hold what is asked for or was
+    /// damaged, [`Refusal::Unavailable`] when it cannot be read or its key is not there.
+    async fn read(&self, session: &SessionId, request: Request) -> Result<Box<dyn Reading>, Refusal>;
+
+    /// Removes a recording; one that is not there counts as removed.
+    ///
+    /// # Errors
+    /// [`Broken`] when it is still there.
+    async fn remove(&self, session: &SessionId) -> Result<(), Broken>;
+}
+
+/// A recording while it is made. Dropping it leaves it unfinished, as a crash does.
+#[async_trait]
+pub trait Tape: Send {
+    /// Puts notes on it, in order of their time.
+    ///
+    /// # Errors
+    /// [`Broken`]; nothing more can be put on it then.
+    async fn write(&mut self, notes: Vec<Note>) -> Result<(), Broken>;
+
+    /// Sees to it that what was written outlives a loss of power.
+    ///
+    /// # Errors
+    /// [`Broken`]; nothing more can be put on it then.
+    async fn sync(&mut self) -> Result<(), Broken>;
+
+    /// Makes it whole.
+    ///
+    /// # Errors
+    /// [`Broken`]; it stays unfinished.
+    async fn finish(self: Box<Self>) -> Result<Kept, Broken>;
+}
+
+/// A recording while it is read.
+#[async_trait]
+pub trait Reading: Send {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Recorder::read`].
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal>;
+}
+
+/// What is known of recordings beside themselves: what was done, and how long they are kept.
+///
+/// # Errors
+/// Every method as [`Store`]'s.
+#[async_trait]
+pub trait Archive: Send + Sync + 'static {
+    /// Notes a recording that is whole, to be kept until `keep_until`, and what was done in it. Noting it again replaces
+    /// what was noted.
+    async fn note(&self, kept: &Kept, keep_until: Time) -> Result<(), Refusal>;
+
+    /// What is known of one.
+    async fn entry(&self, session: &SessionId) -> Result<Option<Entry>, Refusal>;
+
+    /// What was done in a session, in order of time, at most `limit` acts, without the screens.
+    async fn acts(&self, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal>;
+
+    /// Acts that hold all words of a search, newest first.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] when the text holds no word or the limit is out of bounds.
+    async fn search(&self, search: &Search) -> Result<Vec<Found>, Refusal>;
+
+    /// Holds a recording for this reason, or gives it free; with its event in the record.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a recording that is not known or was removed.
+    async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal>;
+
+    /// Up to `limit` recordings whose time is over and which nobody holds.
+    async fn expired(&self, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal>;
+
+    /// Notes that a recording was removed, with its event in the record; what was done in it is forgotten.
+    async fn removed(&self, session: &SessionId) -> Result<(), Refusal>;
 }

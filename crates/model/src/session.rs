@@ -65,6 +65,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words!(
     /// Where a session is in its life.
     State {
@@ -368,6 +370,8 @@ pub struct Session {
     pub activity: Activity,
     /// How far its recording is.
     pub recording: Recording,
+    /// SHA-256 of the whole recording, 64 hex digits; there if and only if `recording` is [`Recording::Complete`].
+    pub recording_digest: Option<String>,
     /// Where it is.
     pub phase: Phase,
 }
@@ -401,6 +405,15 @@ pub enum Event {
         /// The exact counts.
         activity: Activity,
     },
+    /// Its recording was begun.
+    RecordingBegan,
+    /// Its recording is whole, which may be known after the session's own end.
+    RecordingKept {
+        /// SHA-256 of it, 64 hex digits.
+        digest: String,
+    },
+    /// Its recording could not be made or finished.
+    RecordingBroke,
     /// The node that owned it is gone. Ends any live session at its last known activity; a session that had been asked
     /// to end keeps that reason.
     NodeLost,
@@ -457,7 +470,14 @@ impl Session {
     #[must_use]
     pub fn open(draft: Draft, now: Time) -> (Session, Vec<Effect>) {
         let activity = Activity { last: now, ..Activity::default() };
-        let session = Session { draft, created: now, activity, recording: Recording::None, phase: Phase::Connecting };
+        let session = Session {
+            draft,
+            created: now,
+            activity,
+            recording: Recording::None,
+            recording_digest: None,
+            phase: Phase::Connecting,
+        };
         (session, vec![Effect::Audit(AuditKind::SessionOpened)])
     }
 
@@ -590,6 +610,25 @@ impl Session {
                 let Phase::Terminating { .. } = self.phase else { return Err(self.no_such_move("close")) };
                 next.close(*activity, now)
             }
+            // A recording has a life of its own: its end may be known after the session's, and changes nothing of it.
+            Event::RecordingBegan => match self.recording {
+                Recording::None => next.set_recording(Recording::Live, None, AuditKind::RecordingBegan),
+                Recording::Live | Recording::Complete | Recording::Failed => Vec::new(),
+            },
+            Event::RecordingKept { digest } => match self.recording {
+                Recording::Live => {
+                    next.set_recording(Recording::Complete, Some(digest.clone()), AuditKind::RecordingKept)
+                }
+                // INVARIANT: what failed once has a gap for ever, and what is whole stays as it is.
+                Recording::Complete | Recording::Failed => Vec::new(),
+                Recording::None => return Err(self.no_such_move("keep a recording that was not begun")),
+            },
+            Event::RecordingBroke => match self.recording {
+                Recording::None | Recording::Live => {
+                    next.set_recording(Recording::Failed, None, AuditKind::RecordingBroke)
+                }
+                Recording::Complete | Recording::Failed => Vec::new(),
+            },
             Event::NodeLost => {
                 let ending = match &self.phase {
                     Phase::Connecting | Phase::Connected { .. } | Phase::Disconnected { .. } => {
@@ -608,6 +647,12 @@ impl Session {
             }
         };
         Ok((next, effects))
+    }
+
+    fn set_recording(&mut self, state: Recording, digest: Option<String>, kind: AuditKind) -> Vec<Effect> {
+        self.recording = state;
+        self.recording_digest = digest;
+        vec![Effect::Audit(kind)]
     }
 
     /// When its phase last changed, as far as the phase remembers.

@@ -1,6 +1,7 @@
 //! To what: a machine's service that sessions lead to.
 
 use crate::id::{GroupName, Login, TargetId, TargetName};
+use crate::recording::Rule;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -86,6 +87,8 @@ pub struct Target {
     pub shared_with: BTreeSet<GroupName>,
     /// Names this target bears in foreign dialects: dialect to id.
     pub aliases: BTreeMap<String, String>,
+    /// What is kept of sessions to it.
+    pub recording: Rule,
 }
 
 impl Target {

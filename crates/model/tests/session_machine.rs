@@ -6,7 +6,9 @@
 use proptest::prelude::*;
 use ravelin_model::audit::AuditKind;
 use ravelin_model::principal::AuthMethod;
-use ravelin_model::session::{Activity, Actor, Aged, Draft, Effect, EndReason, Ending, Event, Kind, Phase, State};
+use ravelin_model::session::{
+    Activity, Actor, Aged, Draft, Effect, EndReason, Ending, Event, Kind, Phase, Recording, State,
+};
 use ravelin_model::target::{Protocol, TargetSnapshot};
 use ravelin_model::text::is_printable;
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, Session, SessionId, TargetId, TargetName, Time};
@@ -98,18 +100,20 @@ struct Reference {
     ever_connected: bool,
     ending: Option<Ending>,
     activity: Activity,
+    recording: Recording,
 }
 
 impl Reference {
     fn new(kind: Kind, now: Time) -> Self {
         let activity = Activity { last: now, bytes_in: 0, bytes_out: 0 };
-        Self { at: At::Connecting, kind, ever_connected: false, ending: None, activity }
+        Self { at: At::Connecting, kind, ever_connected: false, ending: None, activity, recording: Recording::None }
     }
 
     /// Who is told, or `None` when the event is refused.
     fn step(&mut self, event: &Event) -> Option<Vec<Effect>> {
         let (happening, ending) = match event {
             Event::Classified { kind } => return self.classify(*kind),
+            Event::RecordingBegan | Event::RecordingKept { .. } | Event::RecordingBroke => return self.record(event),
             Event::Connected => (Happening::Connected, None),
             Event::Disconnected => (Happening::Disconnected, None),
             Event::Resumed => (Happening::Resumed, None),
@@ -153,6 +157,21 @@ impl Reference {
             ],
             (_, At::Connecting) => unreachable!("the table leads nobody back to the start"),
         })
+    }
+
+    /// A recording begins once, and ends once, whatever the session does.
+    fn record(&mut self, event: &Event) -> Option<Vec<Effect>> {
+        let (to, kind) = match (self.recording, event) {
+            (Recording::None, Event::RecordingBegan) => (Recording::Live, AuditKind::RecordingBegan),
+            (Recording::Live, Event::RecordingKept { .. }) => (Recording::Complete, AuditKind::RecordingKept),
+            (Recording::None | Recording::Live, Event::RecordingBroke) => {
+                (Recording::Failed, AuditKind::RecordingBroke)
+            }
+            (Recording::None, _) => return None,
+            (_, _) => return Some(Vec::new()),
+        };
+        self.recording = to;
+        Some(vec![Effect::Audit(kind)])
     }
 
     /// What began as a tunnel may turn out to be more, once, while the session lives.
@@ -237,6 +256,9 @@ fn events() -> impl Strategy<Value = Event> {
         1 => endings().prop_map(|ending| Event::Failed { ending }),
         2 => activities().prop_map(|activity| Event::Closed { activity }),
         1 => Just(Event::NodeLost),
+        2 => Just(Event::RecordingBegan),
+        1 => Just(Event::RecordingKept { digest: "ab".repeat(32) }),
+        1 => Just(Event::RecordingBroke),
     ]
 }
 
@@ -303,6 +325,9 @@ proptest! {
             }
             prop_assert_eq!(session.state(), reference.at.state());
             prop_assert_eq!(session.draft.kind, reference.kind);
+            prop_assert_eq!(session.recording, reference.recording);
+            let complete = session.recording == Recording::Complete;
+            prop_assert_eq!(session.recording_digest.is_some(), complete);
             prop_assert_eq!(session.ending(), reference.ending.as_ref());
             prop_assert_eq!(session.activity, reference.activity);
             prop_assert_eq!(session.connected().is_some(), reference.ever_connected);

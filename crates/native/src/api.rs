@@ -6,6 +6,7 @@ mod list_credentials;
 mod list_events;
 pub(crate) mod list_sessions;
 mod list_targets;
+mod recordings;
 mod revoke_credential;
 mod show_session;
 mod show_target;
@@ -31,6 +32,13 @@ pub const OPERATIONS: &[(&str, Action)] = &[
     ("POST /api/v1/sessions/{id}/terminate", Action::TerminateSession),
     ("POST /api/v1/sessions/terminate", Action::TerminateSession),
     ("POST /api/v1/sessions/terminate-matching", Action::TerminateSession),
+    ("GET /api/v1/sessions/{id}/live", Action::WatchSession),
+    ("GET /api/v1/sessions/{id}/playback", Action::PlayRecording),
+    ("GET /api/v1/sessions/{id}/export", Action::ExportRecording),
+    ("GET /api/v1/sessions/{id}/acts", Action::PlayRecording),
+    ("POST /api/v1/sessions/{id}/hold", Action::HoldRecording),
+    ("POST /api/v1/sessions/{id}/release", Action::HoldRecording),
+    ("GET /api/v1/recordings/search", Action::SearchRecordings),
     ("GET /api/v1/events", Action::WatchEvents),
     ("GET /api/v1/events/list", Action::WatchEvents),
     ("GET /api/v1/targets", Action::ReadTarget),
@@ -49,6 +57,13 @@ pub(crate) fn operations() -> OpenApiRouter<Edge> {
         .routes(routes!(terminate_session::terminate_session))
         .routes(routes!(terminate_sessions::terminate_sessions))
         .routes(routes!(terminate_matching::terminate_matching))
+        .routes(routes!(recordings::watch_session))
+        .routes(routes!(recordings::play_recording))
+        .routes(routes!(recordings::export_recording))
+        .routes(routes!(recordings::list_acts))
+        .routes(routes!(recordings::hold_recording))
+        .routes(routes!(recordings::release_recording))
+        .routes(routes!(recordings::search_recordings))
         .routes(routes!(stream_events::stream_events))
         .routes(routes!(list_events::list_events))
         .routes(routes!(list_targets::list_targets))

@@ -9,6 +9,7 @@ use ravelin_model::audit::AuditEvent;
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::id::InvalidName;
 use ravelin_model::query::{Order, SessionFilter};
+use ravelin_model::recording::{Act, Entry, Found};
 use ravelin_model::session::{Actor, EndReason, Ending, Kind, Session, State};
 use ravelin_model::target::{Protocol, Target, TargetSnapshot};
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId, Time};
@@ -242,6 +243,7 @@ pub(crate) fn session(session: Session) -> wire::Session {
         actor,
         detail,
         recording: Cow::Borrowed(session.recording.word()),
+        recording_digest: session.recording_digest,
         node: draft.node.to_string(),
         epoch: draft.epoch,
         tags: draft.tags,
@@ -310,6 +312,44 @@ pub(crate) fn event(event: AuditEvent) -> wire::Event {
         session: event.deed.session.map(|id| id.to_string()),
         facts: event.deed.facts,
     }
+}
+
+/// Something that was done.
+pub(crate) fn act(act: Act) -> wire::Act {
+    wire::Act {
+        at_ms: millis(act.at),
+        kind: Cow::Borrowed(act.kind.word()),
+        source: Cow::Borrowed(act.source.word()),
+        text: act.text,
+        facts: act.facts,
+    }
+}
+
+/// An act with where it belongs.
+pub(crate) fn found(found: Found) -> wire::FoundAct {
+    wire::FoundAct {
+        session: found.session.to_string(),
+        principal: found.principal.to_string(),
+        target: found.target.to_string(),
+        at: stamp(found.at),
+        act: act(found.act),
+    }
+}
+
+/// What is known of a recording.
+pub(crate) fn entry(entry: Entry) -> wire::RecordingEntry {
+    wire::RecordingEntry {
+        session: entry.session.to_string(),
+        bytes: entry.bytes,
+        lasted_ms: millis(entry.lasted),
+        keep_until: stamp(entry.keep_until),
+        hold: entry.hold,
+        removed: entry.removed,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A target of the inventory, without its proofs.

@@ -75,6 +75,8 @@ pub struct Session {
     /// How far its recording is.
     #[schema(schema_with = words::recordings)]
     pub recording: Word,
+    /// SHA-256 of its recording in hex, once that is complete.
+    pub recording_digest: Option<String>,
     /// The process that owns it.
     pub node: String,
     /// That process's start count.
@@ -311,6 +313,82 @@ pub struct Matching {
     pub outcomes: Option<Vec<Outcome>>,
 }
 
+/// Something that was done in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Act {
+    /// When, in milliseconds since the recording began.
+    pub at_ms: u64,
+    /// What kind.
+    #[schema(schema_with = words::act_kinds)]
+    pub kind: Word,
+    /// How it is known: said by whoever did it, marked by the shell, found behind a prompt, shown on a screen.
+    #[schema(schema_with = words::act_sources)]
+    pub source: Word,
+    /// The command, the path, the destination. Never trusted.
+    pub text: String,
+    /// Facts, such as `exit_status`, `operation`, `direction`, `bytes`, `sha256`, `outcome`.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// What was done in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Acts {
+    /// In order of time.
+    pub items: Vec<Act>,
+    /// What is known of the recording; null while it is made.
+    pub recording: Option<RecordingEntry>,
+}
+
+/// What is known of a recording that is whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordingEntry {
+    /// Of which session.
+    pub session: String,
+    /// Its size.
+    pub bytes: u64,
+    /// From its beginning to its last event, in milliseconds.
+    pub lasted_ms: u64,
+    /// When it may be removed.
+    #[schema(format = DateTime)]
+    pub keep_until: String,
+    /// Why it may not be removed whatever the time, if somebody said so.
+    pub hold: Option<String>,
+    /// Whether it was removed.
+    pub removed: bool,
+}
+
+/// An act that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FoundAct {
+    /// In which session.
+    pub session: String,
+    /// Whose.
+    pub principal: String,
+    /// To which target.
+    pub target: String,
+    /// When.
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// What.
+    pub act: Act,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FoundActs {
+    /// The newest first.
+    pub items: Vec<FoundAct>,
+}
+
+/// A wish to hold a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// Why; kept with it and in the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// One line of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
@@ -516,6 +594,7 @@ pub struct Problem {
 mod words {
     use ravelin_model::audit::AuditKind;
     use ravelin_model::principal::AuthMethod;
+    use ravelin_model::recording::{ActKind, Source};
     use ravelin_model::session::{EndReason, Kind, Recording, State};
     use ravelin_model::target::Protocol;
     use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
@@ -550,6 +629,14 @@ mod words {
 
     pub(super) fn recordings() -> Object {
         one_of(Recording::ALL.iter().map(|r| r.word()))
+    }
+
+    pub(super) fn act_kinds() -> Object {
+        one_of(ActKind::ALL.iter().map(|k| k.word()))
+    }
+
+    pub(super) fn act_sources() -> Object {
+        one_of(Source::ALL.iter().map(|s| s.word()))
     }
 
     pub(super) fn end_reasons() -> Object {

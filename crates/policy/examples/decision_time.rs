@@ -84,6 +84,7 @@ fn target(n: usize) -> Target {
             .collect::<BTreeMap<_, _>>(),
         shared_with: ["web", "database"].map(|g| GroupName::parse(g).expect("a valid name")).into(),
         aliases: BTreeMap::new(),
+        recording: ravelin_model::recording::Rule::default(),
     }
 }
 

@@ -233,6 +233,7 @@ mod tests {
             labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
             shared_with: BTreeSet::from([group]),
             aliases: BTreeMap::new(),
+            recording: ravelin_model::recording::Rule::default(),
         };
         let snapshot = target.snapshot();
         let id = SessionId::new(&principal.name, 7);

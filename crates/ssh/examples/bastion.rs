@@ -48,6 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         labels: BTreeMap::from([("env".to_owned(), "demo".to_owned())]),
         shared_with: BTreeSet::new(),
         aliases: BTreeMap::new(),
+        recording: ravelin_model::recording::Rule::default(),
     };
     let store = Arc::new(ravelin_store::SqliteStore::in_memory()?);
     let rules = rules(vec![alice.clone()], vec![target], Arc::new(PolicyFn(|_: &Question<'_>| Some(true))));

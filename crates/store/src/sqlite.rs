@@ -3,11 +3,13 @@
 //! - [`SqliteStore`] is the port; each call is handed to one of the two sides below.
 //! - `writer`: the one writing thread and group commit; `write`: what it does for each call.
 //! - `readers`: parallel read-only connections; `select`: how a filter becomes a bounded walk over indexes.
+//! - `archive`: what is known of recordings, and the search in it.
 //! - `row`: the spelling of the model's values in columns. `clock`: the store's clock. `file`: opening, permissions,
 //!   migrations.
 //!
 //! Readers see only what is committed, and an answer to a write comes after its commit: a caller reads its own writes.
 
+mod archive;
 mod clock;
 mod file;
 mod library;
@@ -24,8 +26,9 @@ use async_trait::async_trait;
 use clock::Clock;
 use ravelin_model::audit::{AuditEvent, Deed};
 use ravelin_model::credential::Credential;
-use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
+use ravelin_model::ports::{Applied, Archive, EventPage, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
+use ravelin_model::recording::{Act, Entry, Found, Kept, Search};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
 use readers::Readers;
@@ -196,6 +199,43 @@ impl Store for SqliteStore {
 
     async fn now(&self) -> Result<Time, Refusal> {
         Ok(self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Archive for SqliteStore {
+    async fn note(&self, kept: &Kept, keep_until: Time) -> Result<(), Refusal> {
+        let kept = kept.clone();
+        self.writer.write(move |write| archive::note(write, &kept, keep_until)).await
+    }
+
+    async fn entry(&self, session: &SessionId) -> Result<Option<Entry>, Refusal> {
+        let session = session.clone();
+        self.readers.read(move |connection| archive::entry(connection, &session)).await
+    }
+
+    async fn acts(&self, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal> {
+        let session = session.clone();
+        self.readers.read(move |connection| archive::acts(connection, &session, limit)).await
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<Found>, Refusal> {
+        let search = search.clone();
+        self.readers.read(move |connection| archive::search(connection, &search)).await
+    }
+
+    async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal> {
+        let (session, reason, by) = (session.clone(), reason.map(str::to_owned), by.clone());
+        self.writer.write(move |write| archive::hold(write, &session, reason.as_deref(), &by)).await
+    }
+
+    async fn expired(&self, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal> {
+        self.readers.read(move |connection| archive::expired(connection, now, limit)).await
+    }
+
+    async fn removed(&self, session: &SessionId) -> Result<(), Refusal> {
+        let session = session.clone();
+        self.writer.write(move |write| archive::removed(write, &session)).await
     }
 }
 

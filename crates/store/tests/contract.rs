@@ -13,4 +13,15 @@ mod sqlite {
         )* };
     }
     ravelin_model::for_each_store_case!(each);
+
+    macro_rules! each_of_the_archive {
+        ($($case:ident)*) => { $(
+            #[tokio::test]
+            async fn $case() {
+                let store = SqliteStore::in_memory().expect("a temporary store opens");
+                ravelin_model::testkit::archive::$case(&store).await;
+            }
+        )* };
+    }
+    ravelin_model::for_each_archive_case!(each_of_the_archive);
 }

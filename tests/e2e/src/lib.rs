@@ -70,6 +70,12 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
+/// A wait for something of which nobody tells the end.
+#[allow(clippy::disallowed_methods, reason = "another process gives no event to wait for")]
+pub fn rest(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
 /// A port that was free a moment ago.
 #[must_use]
 pub fn free_port() -> u16 {

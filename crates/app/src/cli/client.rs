@@ -92,6 +92,18 @@ impl Client {
         Ok((found, true))
     }
 
+    /// Opens an answer of any length.
+    pub(crate) async fn stream(&self, path: &[&str], query: &[(String, String)]) -> Result<Response, Failure> {
+        let request = self.request(Method::GET, path).query(query);
+        let opened = tokio::time::timeout(ANSWER_MAX, self.send(request)).await;
+        opened.unwrap_or_else(|_elapsed| Err(self.unreachable("it does not answer in time")))
+    }
+
+    /// The next piece of it; `None` at its end.
+    pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
+        response.chunk().await.map_err(|error| Failure::other(format!("the answer broke off: {}", causes(&error))))
+    }
+
     /// Opens the event stream after `cursor`, or now.
     pub(crate) async fn events(&self, cursor: Option<u64>, snapshot: bool) -> Result<Response, Failure> {
         let mut request = self.request(Method::GET, &["events"]);

@@ -1,7 +1,7 @@
 //! The client half of the command line: a client of the own API, and of the clouds' own.
 //!
 //! ```text
-//! sessions  kill  watch  credentials  targets  whoami  completions     the verbs of our own API
+//! sessions  kill  watch  play  recordings  credentials  targets  whoami  completions     the verbs of our own API
 //! bastion                                                             the verbs of Azure Bastion, ours or the real one
 //! client    requests and what is said when they fail
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
@@ -21,6 +21,8 @@ mod failure;
 mod filter;
 mod kill;
 mod plain;
+mod play;
+mod recordings;
 mod resolve;
 pub(crate) mod screen;
 mod sessions;
@@ -79,10 +81,20 @@ pub enum SessionsCommand {
     /// End sessions, and say when each ended
     #[command(visible_alias = "terminate", after_help = kill::HELP)]
     Kill(Box<kill::KillArgs>),
-    /// Follow what happens
+    /// Follow what happens; with an ID, see a live session's screen
     Watch(Box<watch::WatchArgs>),
-    /// List who was connected
+    /// List who was connected, or what was done, by --text
     History(Box<sessions::HistoryArgs>),
+    /// Play a recording on this terminal
+    Play(play::PlayArgs),
+    /// Take a recording away: as asciicast, text, or a page that plays it
+    Export(recordings::ExportArgs),
+    /// List what was done in a session: commands, files, connections
+    Acts(recordings::OneArgs),
+    /// Keep a recording from being removed, whatever its time
+    Hold(recordings::HoldArgs),
+    /// Let a recording be removed once its time is over
+    Release(recordings::OneArgs),
 }
 
 /// What holds for every verb of a client.
@@ -162,6 +174,11 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
                 SessionsCommand::Kill(args) => kill::kill(&client, &screen, *args).await,
                 SessionsCommand::Watch(args) => watch::watch(&client, &screen, *args).await,
                 SessionsCommand::History(args) => sessions::history(&client, &screen, *args).await,
+                SessionsCommand::Play(args) => play::play(&client, args).await,
+                SessionsCommand::Export(args) => recordings::export(&client, args).await,
+                SessionsCommand::Acts(args) => recordings::acts(&client, &screen, args).await,
+                SessionsCommand::Hold(args) => recordings::hold(&client, &screen, args).await,
+                SessionsCommand::Release(args) => recordings::release(&client, &screen, args).await,
             }
         }
         Command::Credentials(Asked { command, globals }) => {

@@ -6,7 +6,7 @@ use super::filter::{FilterArgs, words};
 use super::resolve::{self, Named};
 use super::screen::{self, Screen};
 use super::table::{Cell, Column, Tone, View};
-use super::{plain, span};
+use super::{plain, recordings, span};
 use jiff::{Timestamp, ToSpan};
 use ravelin_model::session::EndReason;
 use ravelin_native::wire;
@@ -58,6 +58,9 @@ pub struct HistoryArgs {
     /// Ended by: a person, target:NAME or system
     #[arg(long, value_name = "ACTOR")]
     actor: Option<String>,
+    /// List what was done whose words are these: commands, files, connections, screens; a* stands for what begins so
+    #[arg(long, value_name = "WORDS", conflicts_with_all = ["ended_since", "ended_until", "reason", "actor", "oldest_first"])]
+    text: Option<String>,
     /// The oldest first
     #[arg(long)]
     oldest_first: bool,
@@ -84,6 +87,21 @@ pub(crate) async fn ls(client: &Client, screen: &Screen, args: LsArgs) -> Result
 
 pub(crate) async fn history(client: &Client, screen: &Screen, args: HistoryArgs) -> Result<ExitCode, Failure> {
     let mut filter = args.filter.into_wire(screen.now);
+    if let Some(text) = args.text {
+        let mut query = vec![("text".to_owned(), text), ("limit".to_owned(), args.limit.min(1000).to_string())];
+        query.extend(args.since.map(|at| ("from".to_owned(), at.to_string())));
+        query.extend(args.until.map(|at| ("before".to_owned(), at.to_string())));
+        match filter.principal.as_slice() {
+            [] => {}
+            [principal] => query.push(("principal".to_owned(), principal.clone())),
+            _ => return Err(Failure::usage("--text takes one --user")),
+        }
+        let rest = wire::SessionFilter { principal: Vec::new(), ..filter };
+        if rest != wire::SessionFilter::default() {
+            return Err(Failure::usage("--text goes with --user, --since, --until and --limit only"));
+        }
+        return recordings::search(client, screen, query).await;
+    }
     filter.state = vec!["ended".to_owned()];
     let since = match args.since {
         Some(since) => Some(since),
@@ -290,6 +308,7 @@ fn facts(session: &wire::Session, screen: &Screen) -> Vec<(&'static str, Cell)> 
         ("ended by", text(&session.actor)),
         ("detail", text(&session.detail)),
         ("recording", Cell::new(session.recording.as_ref())),
+        ("recording digest", Cell::new(session.recording_digest.as_deref().unwrap_or_default())),
         ("node", Cell::new(format!("{} start {}", session.node, session.epoch))),
         ("tags", pairs(&session.tags)),
     ]

@@ -3,6 +3,7 @@
 use super::client::{Client, SILENCE_MAX};
 use super::failure::{Exit, Failure};
 use super::filter::words;
+use super::play;
 use super::screen::{self, Format, Screen};
 use super::sessions::live_view;
 use super::span;
@@ -21,6 +22,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// What to follow.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WatchArgs {
+    /// A live session whose screen to see: its id, or as much of it as names one only
+    #[arg(value_name = "ID", conflicts_with_all = ["cursor", "event", "user", "target", "session", "limit"])]
+    id: Option<String>,
     /// Begin after this number of the record; 0 for all that is kept [default: now]
     #[arg(long, value_name = "N")]
     cursor: Option<u64>,
@@ -72,6 +76,9 @@ enum Left {
 }
 
 pub(crate) async fn watch(client: &Client, screen: &Screen, args: WatchArgs) -> Result<ExitCode, Failure> {
+    if let Some(id) = &args.id {
+        return play::live(client, id).await;
+    }
     let mut watcher = Watcher { screen, cursor: args.cursor, left: args.limit, args };
     // People see first who is there.
     let mut snapshot = screen.format == Format::Table && watcher.cursor.is_none();
@@ -228,7 +235,7 @@ mod tests {
     }
 
     fn args() -> WatchArgs {
-        WatchArgs { cursor: None, event: Vec::new(), user: None, target: None, session: None, limit: None }
+        WatchArgs { id: None, cursor: None, event: Vec::new(), user: None, target: None, session: None, limit: None }
     }
 
     #[test]

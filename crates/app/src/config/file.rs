@@ -20,7 +20,34 @@ pub(super) struct ConfigFile {
     pub(super) aws: AwsTable,
     pub(super) azure: AzureTable,
     pub(super) addresses: AddressesTable,
+    pub(super) recordings: RecordingsTable,
     pub(super) declared: InventoryFile,
+}
+
+pub(super) struct RecordingsTable {
+    pub(super) mode: Field<String>,
+    pub(super) input: Field<bool>,
+    pub(super) on_failure: Field<String>,
+    pub(super) announce: Field<bool>,
+    pub(super) folder: Field<String>,
+    pub(super) key_file: Field<String>,
+    pub(super) keep: Field<Duration>,
+    pub(super) screen_text: Field<bool>,
+    pub(super) classes: Vec<ClassTable>,
+}
+
+pub(super) struct ClassTable {
+    pub(super) name: Field<String>,
+    pub(super) keep: Field<Duration>,
+}
+
+/// What is recorded of one target's sessions, where it differs from the rest.
+pub(super) struct RecordTable {
+    pub(super) mode: Field<String>,
+    pub(super) input: Field<bool>,
+    pub(super) on_failure: Field<String>,
+    pub(super) announce: Field<bool>,
+    pub(super) class: Field<String>,
 }
 
 pub(super) struct NodeTable {
@@ -107,6 +134,7 @@ pub(super) struct TargetTable {
     pub(super) shared_with: Field<Vec<Written<String>>>,
     pub(super) aws_id: Field<String>,
     pub(super) azure_id: Field<String>,
+    pub(super) record: RecordTable,
 }
 
 pub(super) struct LoginTable {
@@ -176,6 +204,23 @@ impl ConfigFile {
                 ports: addresses.numbers("ports", 1, 65_535),
                 shared_with: addresses.texts("shared_with"),
             }),
+            recordings: file.section("recordings", |recordings| RecordingsTable {
+                mode: recordings.text("mode"),
+                input: recordings.flag("input"),
+                on_failure: recordings.text("on_failure"),
+                announce: recordings.flag("announce"),
+                folder: recordings.text("folder"),
+                key_file: recordings.text("key_file"),
+                keep: recordings.duration("keep"),
+                screen_text: recordings.flag("screen_text"),
+                classes: recordings.sections("classes", |class| {
+                    let (name, keep) = (class.text("name"), class.duration("keep"));
+                    ClassTable {
+                        name: class.require("name", name, "write name = \"long\""),
+                        keep: class.require("keep", keep, "write keep = \"400 d\""),
+                    }
+                }),
+            }),
             declared: InventoryFile::read(file),
         }
     }
@@ -218,6 +263,13 @@ impl TargetTable {
             shared_with: table.texts("shared_with"),
             aws_id: table.text("aws_id"),
             azure_id: table.text("azure_id"),
+            record: table.section("record", |record| RecordTable {
+                mode: record.text("mode"),
+                input: record.flag("input"),
+                on_failure: record.text("on_failure"),
+                announce: record.flag("announce"),
+                class: record.text("class"),
+            }),
         }
     }
 }

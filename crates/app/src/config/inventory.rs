@@ -140,6 +140,7 @@ fn target(table: &TargetTable, config: &Config, names: &mut Names, reader: &mut 
     let logins = logins(table, protocol, reader);
     let labels = labels(table, reader);
     let shared_with = groups(&table.shared_with, reader);
+    let recording = settle::record(&table.record, config, reader);
     let written = table.name.given()?;
     let name = parsed(written, TargetName::parse, reader)?;
     let id = target_id(&name);
@@ -169,6 +170,7 @@ fn target(table: &TargetTable, config: &Config, names: &mut Names, reader: &mut 
         labels,
         shared_with,
         aliases,
+        recording,
     })
 }
 

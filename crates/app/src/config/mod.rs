@@ -29,8 +29,10 @@ use document::{Document, Written};
 use fault::Faults;
 use file::{ConfigFile, InventoryFile};
 use ravelin_engine::Rules;
+use ravelin_model::recording::Rule;
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +66,47 @@ pub struct Config {
     pub aws: Aws,
     /// What the Azure dialect calls this deployment.
     pub azure: Azure,
+    /// What sessions are recorded with.
+    pub recordings: Recordings,
+}
+
+/// What sessions are recorded with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recordings {
+    /// What is recorded of sessions to targets that say nothing else.
+    pub rule: Rule,
+    /// Where recordings are kept; `None` for the state directory.
+    pub folder: Option<PathBuf>,
+    /// The file with their keys; `None` for the one that the state directory keeps.
+    pub key_file: Option<PathBuf>,
+    /// How long a recording is kept.
+    pub keep: Duration,
+    /// How long those of a class are kept.
+    pub keep_by_class: BTreeMap<String, Duration>,
+    /// Whether what screens showed can be searched.
+    pub screen_text: bool,
+}
+
+impl Recordings {
+    /// The environment variable that may hold the keys in place of a file.
+    pub const KEY_VARIABLE: &'static str = "RAVELIN_RECORDINGS_KEY";
+
+    /// Nothing is recorded.
+    pub(crate) fn unset() -> Self {
+        Self {
+            rule: Rule::default(),
+            folder: None,
+            key_file: None,
+            keep: Config::HISTORY_KEEP,
+            keep_by_class: BTreeMap::new(),
+            screen_text: false,
+        }
+    }
+
+    /// But for the rule, which is a part of each target.
+    fn differs(&self, other: &Recordings) -> bool {
+        Self { rule: Rule::default(), ..self.clone() } != Self { rule: Rule::default(), ..other.clone() }
+    }
 }
 
 /// An address to listen on, and who said so.
@@ -100,6 +143,7 @@ impl Config {
             ("history.keep", self.history_keep != other.history_keep),
             ("aws", self.aws != other.aws),
             ("azure", self.azure != other.azure),
+            ("recordings", self.recordings.differs(&other.recordings)),
         ];
         all.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

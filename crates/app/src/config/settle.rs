@@ -1,13 +1,15 @@
 //! Makes sense of `ravelin.toml` as a whole: defaults, paths, and what does not go together.
 
 use super::document::{Field, Written};
-use super::file::{AddressesTable, AzureTable, ConfigFile};
-use super::{Aws, Azure, Bind, Config, Limits, Reader, Ssh, Tls, inventory, secret_file};
+use super::file::{AddressesTable, AzureTable, ConfigFile, RecordTable};
+use super::{Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, inventory, secret_file};
 use crate::tls;
 use ipnet::IpNet;
 use ravelin_engine::egress::Egress;
+use ravelin_model::recording::{Mode, Rule, WhenBroken};
 use ravelin_model::{GroupName, NodeId};
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,7 +76,82 @@ pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
         history_keep: file.history_keep.value_or(Config::HISTORY_KEEP),
         aws: aws(file, reader),
         azure: azure(&file.azure, reader),
+        recordings: recordings(file, reader),
     }
+}
+
+fn recordings(file: &ConfigFile, reader: &mut Reader) -> Recordings {
+    let (table, unset) = (&file.recordings, Recordings::unset());
+    let mut keep_by_class = BTreeMap::new();
+    for class in &table.classes {
+        let (Some(name), Some(keep)) = (class.name.given(), class.keep.given()) else { continue };
+        if name.value.is_empty() || name.value.len() > 64 {
+            reader.faults.push(name.fault("is not a class's name", "write 1 to 64 characters"));
+        }
+        if keep_by_class.insert(name.value.clone(), keep.value).is_some() {
+            reader.faults.push(name.fault("there is a class of this name already", "remove one"));
+        }
+    }
+    if let Some(named) = table.key_file.given()
+        && let Some(text) = secret_file::read(named, reader)
+        && let Err(fault) = ravelin_recordings::KeyRing::parse(text.expose_secret())
+    {
+        let fix = "make one: echo \"$(date +%Y-%m) $(openssl rand -hex 32)\" > FILE; chmod 600 FILE";
+        reader.faults.push(named.fault(fault, fix));
+    }
+    let rule = Rule {
+        mode: word(&table.mode, Mode::from_word, Mode::ALL.iter().map(|m| m.word()), reader).unwrap_or(unset.rule.mode),
+        input: table.input.value_or(unset.rule.input),
+        when_broken: when_broken(&table.on_failure, reader).unwrap_or(unset.rule.when_broken),
+        announce: table.announce.value_or(unset.rule.announce),
+        class: String::new(),
+    };
+    Recordings {
+        rule,
+        folder: table.folder.given().map(Written::path),
+        key_file: table.key_file.given().map(Written::path),
+        keep: table.keep.value_or(unset.keep),
+        keep_by_class,
+        screen_text: table.screen_text.value_or(unset.screen_text),
+    }
+}
+
+/// What is recorded of sessions to one target.
+pub(super) fn record(table: &RecordTable, config: &Config, reader: &mut Reader) -> Rule {
+    let usual = &config.recordings.rule;
+    if let Some(class) = table.class.given()
+        && !config.recordings.keep_by_class.contains_key(&class.value)
+    {
+        let fix = "name one of [[recordings.classes]], or add it there";
+        reader.faults.push(class.fault("is not a class of recordings", fix));
+    }
+    Rule {
+        mode: word(&table.mode, Mode::from_word, Mode::ALL.iter().map(|m| m.word()), reader).unwrap_or(usual.mode),
+        input: table.input.value_or(usual.input),
+        when_broken: when_broken(&table.on_failure, reader).unwrap_or(usual.when_broken),
+        announce: table.announce.value_or(usual.announce),
+        class: table.class.value_or(String::new()),
+    }
+}
+
+fn when_broken(field: &Field<String>, reader: &mut Reader) -> Option<WhenBroken> {
+    word(field, WhenBroken::from_word, WhenBroken::ALL.iter().map(|w| w.word()), reader)
+}
+
+/// A word of a closed list.
+fn word<T>(
+    field: &Field<String>,
+    parse: impl Fn(&str) -> Option<T>,
+    known: impl Iterator<Item = &'static str>,
+    reader: &mut Reader,
+) -> Option<T> {
+    let written = field.given()?;
+    let parsed = parse(&written.value);
+    if parsed.is_none() {
+        let words: Vec<String> = known.map(|word| format!("{word:?}")).collect();
+        reader.faults.push(written.fault("is not one of the words", format!("write one of {}", words.join(", "))));
+    }
+    parsed
 }
 
 /// The listeners that are named; SSH and HTTPS on their usual ports when none is.

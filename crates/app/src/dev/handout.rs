@@ -231,6 +231,7 @@ mod tests {
             host_keys: Vec::new(),
             labels: std::collections::BTreeMap::new(),
             shared_with: std::collections::BTreeSet::new(),
+            recording: ravelin_model::recording::Rule::default(),
         };
         let secret = || secrecy::SecretString::from("a secret");
         let id = |text| ravelin_model::CredentialId::parse(text).expect("an id");

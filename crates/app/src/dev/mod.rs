@@ -10,7 +10,7 @@
 mod handout;
 mod people;
 
-use crate::config::{Aws, Azure, Bind, Config, Limits, Ssh, Tls, alias_ids, target_id};
+use crate::config::{Aws, Azure, Bind, Config, Limits, Recordings, Ssh, Tls, alias_ids, target_id};
 use crate::log::{self, LogArgs};
 use crate::serve::node::{Node, Sockets, ssh_host_key};
 use crate::serve::signals::Signals;
@@ -21,6 +21,7 @@ use people::Person;
 use ravelin_demo::{Demo, DemoConfig};
 use ravelin_engine::Rules;
 use ravelin_model::inventory::Inventory;
+use ravelin_model::recording::{Mode, Rule};
 use ravelin_model::target::{LoginProof, LoginWay, Protocol};
 use ravelin_model::{GroupName, Login, Target, TargetName};
 use ravelin_policy::{CedarPolicy, PolicySource};
@@ -53,12 +54,19 @@ pub struct DevArgs {
     /// Where the HTTP listener is
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     http: SocketAddr,
+    /// What is recorded of sessions: none, metadata or full
+    #[arg(long, value_name = "MODE", default_value = "full", value_parser = mode)]
+    record: Mode,
     #[command(flatten)]
     log: LogArgs,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:2222".to_owned())
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::from_word(text).ok_or_else(|| "write none, metadata or full".to_owned())
 }
 
 /// The target's name.
@@ -158,6 +166,7 @@ fn config(args: &DevArgs, state: &StateDir) -> Config {
         history_keep: Config::HISTORY_KEEP,
         aws: Aws { account: Aws::ACCOUNT.to_owned(), regions: Vec::new(), reason_required: false },
         azure: Azure::unnamed(),
+        recordings: Recordings { rule: Rule { mode: args.record, ..Rule::default() }, ..Recordings::unset() },
     }
 }
 
@@ -177,6 +186,7 @@ fn target(config: &Config, demo: &Demo, host_key: String, login_key: SecretStrin
         labels: BTreeMap::from([("env".to_owned(), "demo".to_owned())]),
         shared_with: BTreeSet::from([GroupName::parse(GROUP)?]),
         aliases,
+        recording: config.recordings.rule.clone(),
     })
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// An operator, and somebody who is none, to see the difference.
-const PEOPLE: [(&str, &[&str]); 2] = [("alice", &["operators", GROUP, "forwarding"]), ("bob", &[GROUP])];
+const PEOPLE: [(&str, &[&str]); 2] = [("alice", &["operators", "auditors", GROUP, "forwarding"]), ("bob", &[GROUP])];
 
 /// Where the credentials' secrets lie; the store has digests only.
 const CREDENTIALS_FILE: &str = "credentials.json";

@@ -3,13 +3,14 @@
 use super::doors::Doors;
 use super::signals::Signals;
 use super::{front, http};
-use crate::config::{Bind, Config, Tls};
+use crate::config::{Bind, Config, Recordings, Tls};
 use crate::state::StateDir;
 use crate::tls::{self, Authority, Certificate};
 use anyhow::Context;
-use ravelin_engine::{Engine, MasterKey, Rules};
-use ravelin_model::ports::{Library, Store};
+use ravelin_engine::{Engine, MasterKey, Rules, recording};
+use ravelin_model::ports::{Archive, Library, Store};
 use ravelin_model::{NodeId, Refusal};
+use ravelin_recordings::{DirectoryRecorder, KeyRing};
 use ravelin_store::{SqliteConfig, SqliteStore};
 use rustls::sign::CertifiedKey;
 use secrecy::SecretString;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// Connections that the system holds for a listener until it accepts them.
 const BACKLOG: u32 = 1024;
@@ -149,9 +151,12 @@ impl Node {
         let master = state.master_key()?;
         let sqlite = Arc::new(SqliteStore::open(SqliteConfig::new(state.store_path()))?);
         let store: Arc<dyn Store> = sqlite.clone();
+        let archive: Arc<dyn Archive> = sqlite.clone();
         let kept: Arc<dyn Library> = sqlite;
         let engine_config = engine_config(config, state.node_id()?);
-        let engine = Engine::start(Arc::clone(&store), rules, master.clone(), engine_config).await.map_err(in_full)?;
+        let recording = recording(config, state, archive)?;
+        let engine = Engine::start_recording(Arc::clone(&store), rules, master.clone(), engine_config, Some(recording));
+        let engine = engine.await.map_err(in_full)?;
         if !engine.left_over.is_empty() {
             tracing::warn!(
                 sessions = engine.left_over.len(),
@@ -303,6 +308,41 @@ fn listen(taken: Taken) -> anyhow::Result<TcpListener> {
     let Taken { socket, address } = taken;
     socket.listen(BACKLOG).map_err(|error| anyhow::anyhow!(cannot_listen(address, &error)))
 }
+
+/// The recorder, with its keys.
+fn recording(config: &Config, state: &StateDir, archive: Arc<dyn Archive>) -> anyhow::Result<recording::Setup> {
+    let settings = &config.recordings;
+    let (origin, text) = match (&settings.key_file, std::env::var(Recordings::KEY_VARIABLE)) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            (path.display().to_string(), Zeroizing::new(text))
+        }
+        (None, Ok(text)) => (Recordings::KEY_VARIABLE.to_owned(), Zeroizing::new(text)),
+        (None, Err(_)) => {
+            let make = || Ok(KeyRing::generate().to_string());
+            (state.path(RECORDINGS_KEY).display().to_string(), state.keep_secret(RECORDINGS_KEY, make)?)
+        }
+    };
+    let keys = KeyRing::parse(&text).map_err(|fault| anyhow::anyhow!("{origin}: {fault}"))?;
+    let folder = settings.folder.clone().unwrap_or_else(|| state.path("recordings"));
+    let recorder = DirectoryRecorder::open(ravelin_recordings::Config {
+        folder: folder.clone(),
+        keys,
+        screen_text: settings.screen_text,
+    });
+    let recorder = recorder.with_context(|| {
+        format!("cannot keep recordings in {}; it must belong to the user that runs ravelin", folder.display())
+    })?;
+    Ok(recording::Setup {
+        recorder: Arc::new(recorder),
+        archive,
+        keep: settings.keep,
+        keep_by_class: settings.keep_by_class.clone(),
+    })
+}
+
+/// Where the state directory keeps the keys of recordings.
+const RECORDINGS_KEY: &str = "recordings.key";
 
 fn engine_config(config: &Config, node: NodeId) -> ravelin_engine::Config {
     let mut engine = ravelin_engine::Config::new(node);

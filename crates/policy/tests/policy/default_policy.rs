@@ -16,11 +16,13 @@ enum Who {
     Outsider,
     /// In `web` and `forwarding`.
     Forwarder,
+    /// In `auditors` only.
+    Auditor,
     /// In no group.
     Nobody,
 }
 
-const EVERY_WHO: [Who; 5] = [Who::Operator, Who::Member, Who::Outsider, Who::Forwarder, Who::Nobody];
+const EVERY_WHO: [Who; 6] = [Who::Operator, Who::Member, Who::Outsider, Who::Forwarder, Who::Auditor, Who::Nobody];
 
 /// A target shared with the asker's groups or not; the asker's own session, list or credential or somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ fn groups(who: Who) -> &'static [&'static str] {
         Who::Member => &["web"],
         Who::Outsider => &["accounts"],
         Who::Forwarder => &["web", "forwarding"],
+        Who::Auditor => &["auditors"],
         Who::Nobody => &[],
     }
 }
@@ -42,14 +45,18 @@ fn groups(who: Who) -> &'static [&'static str] {
 /// The promise. No wildcard: a new action does not compile before somebody decided who may.
 fn may(who: Who, action: Action, whose: Whose) -> bool {
     let operator = who == Who::Operator;
+    let auditor = who == Who::Auditor;
     let own = whose == Whose::Own;
     let shared = own && matches!(who, Who::Member | Who::Forwarder);
     match action {
         Action::OpenShell | Action::OpenExec | Action::OpenSftp | Action::OpenTunnel | Action::ForwardLocal => shared,
         Action::ForwardRemote | Action::ForwardAgent => shared && who == Who::Forwarder,
         Action::ReadTarget => operator || shared,
-        Action::ListSessions | Action::WatchEvents => operator || own,
-        Action::ReadSession | Action::TerminateSession => operator || own,
+        Action::ListSessions | Action::WatchEvents | Action::ReadSession => operator || auditor || own,
+        Action::TerminateSession => operator || own,
+        Action::WatchSession => operator,
+        Action::PlayRecording | Action::SearchRecordings => operator || auditor,
+        Action::ExportRecording | Action::HoldRecording => auditor,
         Action::ResumeSession => own,
         Action::ReadBastion | Action::ReadDocuments | Action::ReadSettings => true,
         Action::ManageDocuments | Action::ManageSettings => operator,

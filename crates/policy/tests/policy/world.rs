@@ -27,6 +27,7 @@ pub(crate) fn target(name: &str, shared_with: &[&str], labels: &[(&str, &str)]) 
         labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         shared_with: group_names(shared_with),
         aliases: BTreeMap::new(),
+        recording: ravelin_model::recording::Rule::default(),
     }
 }
 

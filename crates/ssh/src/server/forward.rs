@@ -8,6 +8,8 @@ use crate::client::Inbound;
 use crate::units::{ChannelSource, ClientSink, TargetSink};
 use ravelin_engine::relay::Flow;
 use ravelin_model::policy::Action;
+use ravelin_model::recording::Purpose;
+use ravelin_model::text::printable;
 use russh::server::{ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelOpenFailure, client};
 use std::pin::pin;
@@ -61,7 +63,8 @@ pub(super) async fn direct(
     match opened {
         Ok(target) => {
             reply.accept().await;
-            join(&connection, channel, target, &up).await;
+            let to = destination(&to.host, to.port);
+            join(&connection, channel, target, &up, Some(Purpose::Forward { inward: false, to })).await;
         }
         Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
         Err(error) => {
@@ -95,26 +98,28 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &A
     let (owner, up) = (Arc::clone(connection), Arc::clone(up));
     connection.spawn(async move {
         let _place = place;
-        let (target, reply, opened) = match *inbound {
+        let (target, reply, purpose, opened) = match *inbound {
             Inbound::Forwarded { channel, reply, address, port, originator, originator_port } => {
                 if !up.link.listens(port) {
                     return;
                 }
+                let purpose = Some(Purpose::Forward { inward: true, to: destination(&address, port) });
                 let opened =
                     owner.handle.channel_open_forwarded_tcpip(address, port, originator, originator_port).await;
-                (channel, reply, opened)
+                (channel, reply, purpose, opened)
             }
             Inbound::Agent { channel, reply } => {
                 if !up.lends_agent() {
                     return;
                 }
-                (channel, reply, owner.handle.channel_open_agent().await)
+                // What an agent signs for is said by what is logged in to.
+                (channel, reply, None, owner.handle.channel_open_agent().await)
             }
         };
         match opened {
             Ok(client) => {
                 reply.accept().await;
-                join(&owner, client, target, &up).await;
+                join(&owner, client, target, &up, purpose).await;
             }
             Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
             Err(error) => {
@@ -124,8 +129,24 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &A
     });
 }
 
-/// Relays two open channels until one side closes.
-async fn join(connection: &Arc<Connection>, client: Channel<Msg>, target: Channel<client::Msg>, up: &Arc<Up>) {
+/// As a recording names it: without what deceives a reader, and not too long.
+fn destination(host: &str, port: u32) -> String {
+    const HOST_CHARS_MAX: usize = 300;
+    format!("{}:{port}", printable(host, HOST_CHARS_MAX))
+}
+
+/// Relays two open channels until one side closes; recorded where it has a purpose to be recorded for.
+async fn join(
+    connection: &Arc<Connection>,
+    client: Channel<Msg>,
+    target: Channel<client::Msg>,
+    up: &Arc<Up>,
+    purpose: Option<Purpose>,
+) {
+    let relay = match purpose {
+        Some(purpose) => Box::pin(up.relay.channel(purpose)).await,
+        None => up.relay.unrecorded(),
+    };
     let (read, client_write) = client.split();
     let mut from_client = ChannelSource::new(read, client_write.id(), Arc::clone(&connection.entry.backlog));
     let (read, target_write) = target.split();
@@ -133,8 +154,8 @@ async fn join(connection: &Arc<Connection>, client: Channel<Msg>, target: Channe
     let (client_write, target_write) = (Arc::new(client_write), Arc::new(target_write));
     let mut to_client = ClientSink::for_bytes(Arc::clone(&client_write), connection.handle.clone());
     let mut to_target = TargetSink { write: Arc::clone(&target_write) };
-    let inward = pin!(up.relay.pump(Flow::In, &mut from_client, &mut to_target));
-    let outward = pin!(up.relay.pump(Flow::Out, &mut from_target, &mut to_client));
+    let inward = pin!(relay.pump(Flow::In, &mut from_client, &mut to_target));
+    let outward = pin!(relay.pump(Flow::Out, &mut from_target, &mut to_client));
     both(inward, outward).await;
     // Either side may be gone, which comes to the same.
     let _closed = (target_write.close().await, client_write.close().await);

@@ -7,8 +7,10 @@ use super::connection::{Connection, EXIT_NOT_RUN, line as say};
 use super::menu;
 use super::session::{Line, Missing, Up};
 use crate::units::{ChannelSource, ClientSink, TargetSink, unit};
+use ravelin_engine::recording;
 use ravelin_engine::relay::{Flow, Stopped};
 use ravelin_model::policy::Action;
+use ravelin_model::recording::Purpose;
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelWriteHalf, Pty, client};
 use std::pin::{Pin, pin};
@@ -43,6 +45,19 @@ pub(super) enum Program {
 }
 
 impl Program {
+    /// What a recording says of it.
+    fn purpose(&self, terminal: Option<&Terminal>) -> Purpose {
+        let terminal = terminal.map(|t| recording::terminal(&t.name, t.columns, t.rows));
+        match self {
+            Program::Shell => Purpose::Shell { terminal },
+            Program::Exec(command) => {
+                Purpose::Exec { command: String::from_utf8_lossy(command).into_owned(), terminal }
+            }
+            // Only the one for files is passed on.
+            Program::Subsystem(_) => Purpose::Files,
+        }
+    }
+
     /// What has to be permitted for it; `None` for what nobody may have.
     fn action(&self) -> Option<Action> {
         match self {
@@ -196,6 +211,13 @@ impl ProgramChannel {
         let mut from_target = ChannelSource::new(read, write.id(), Arc::clone(up.link.backlog()));
         let write = Arc::new(write);
         let id = self.write.id();
+        // Before the program runs: what has to be recorded and cannot be does not begin.
+        let relay = Box::pin(up.relay.channel(program.purpose(self.setting.terminal.as_ref()))).await;
+        if relay.is_over() {
+            drop(pump);
+            self.wait_for_farewell().await;
+            return;
+        }
         match Box::pin(self.start(&program, &write, &mut from_target)).await {
             Started::Yes => {
                 // A client that is gone is noticed by the pumps.
@@ -218,10 +240,11 @@ impl ProgramChannel {
             ClientSink::for_program(Arc::clone(&self.write), self.connection.handle.clone(), line.exit());
         let mut to_target = TargetSink { write: Arc::clone(&write) };
         let stopped = {
-            let inward = pin!(up.relay.pump(Flow::In, &mut self.source, &mut to_target));
-            let outward = pin!(up.relay.pump(Flow::Out, &mut from_target, &mut to_client));
+            let inward = pin!(relay.pump(Flow::In, &mut self.source, &mut to_target));
+            let outward = pin!(relay.pump(Flow::Out, &mut from_target, &mut to_client));
             both(inward, outward).await
         };
+        drop(relay);
         drop(pump);
         match stopped {
             Stopped::Ended => {}

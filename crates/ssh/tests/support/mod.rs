@@ -87,12 +87,14 @@ impl Bastion {
             labels: BTreeMap::from([("env".to_owned(), "test".to_owned())]),
             shared_with: BTreeSet::new(),
             aliases: BTreeMap::from([("aws".to_owned(), "mi-00000000000000001".to_owned())]),
+            recording: ravelin_model::recording::Rule::default(),
         };
         (setup.target)(&mut web);
         let hidden = Target {
             id: TargetId::from_hex("00000000000000002").expect("an id"),
             name: TargetName::parse("hidden").expect("a name"),
             aliases: BTreeMap::new(),
+            recording: ravelin_model::recording::Rule::default(),
             ..web.clone()
         };
         let principal = |name: &str, key: &SecretString| Principal {

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(super) const SESSION_COLUMNS: &str = "state, connected, end_reason, end_actor, end_detail, since, ended, id, \
     principal, groups, auth, client_address, client_software, target_id, target_name, target_address, target_port, \
     target_labels, target_aliases, login, protocol, kind, document, reason, duration_max, node, epoch, tags, last_activity, \
-    bytes_in, bytes_out, recording, created";
+    bytes_in, bytes_out, recording, recording_digest, created";
 
 /// The columns that [`event`] reads.
 pub(super) const EVENT_COLUMNS: &str = "seq, at, kind, actor, session, facts";
@@ -52,11 +52,11 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             "INSERT INTO sessions (created, id, principal, groups, auth, client_address, client_ip, client_software, \
              target_id, target_name, target_address, target_port, target_labels, target_aliases, login, protocol, \
              kind, document, reason, duration_max, node, epoch, tags, state, connected, since, ended, span, end_reason, end_actor, \
-             end_detail, last_activity, bytes_in, bytes_out, recording) VALUES \
+             end_detail, last_activity, bytes_in, bytes_out, recording, recording_digest) VALUES \
              (:created, :id, :principal, :groups, :auth, :client_address, :client_ip, :client_software, :target_id, \
              :target_name, :target_address, :target_port, :target_labels, :target_aliases, :login, :protocol, :kind, \
              :document, :reason, :duration_max, :node, :epoch, :tags, :state, :connected, :since, :ended, :span, :end_reason, \
-             :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording)",
+             :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording, :recording_digest)",
         )?
         .execute(named_params! {
             ":created": session.created.as_micros(),
@@ -94,6 +94,7 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             ":bytes_in": integer(session.activity.bytes_in),
             ":bytes_out": integer(session.activity.bytes_out),
             ":recording": session.recording.word(),
+            ":recording_digest": session.recording_digest,
         })
         .map(|_| ())
 }
@@ -106,7 +107,8 @@ pub(super) fn update_session(connection: &Connection, session: &Session) -> rusq
             "UPDATE sessions SET kind = :kind, state = :state, connected = :connected, since = :since, \
              ended = :ended, span = :span, end_reason = :end_reason, end_actor = :end_actor, \
              end_detail = :end_detail, last_activity = :last_activity, bytes_in = :bytes_in, \
-             bytes_out = :bytes_out, recording = :recording WHERE created = :created",
+             bytes_out = :bytes_out, recording = :recording, recording_digest = :recording_digest \
+             WHERE created = :created",
         )?
         .execute(named_params! {
             ":created": session.created.as_micros(),
@@ -123,6 +125,7 @@ pub(super) fn update_session(connection: &Connection, session: &Session) -> rusq
             ":bytes_in": integer(session.activity.bytes_in),
             ":bytes_out": integer(session.activity.bytes_out),
             ":recording": session.recording.word(),
+            ":recording_digest": session.recording_digest,
         })
         .map(|_| ())
 }
@@ -215,7 +218,8 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
         bytes_out: count(row, "bytes_out")?,
     };
     let recording = parsed(row, "recording", Recording::from_word)?;
-    Ok(Session { draft, created: time(row, "created")?, activity, recording, phase })
+    let recording_digest = value(row, "recording_digest")?;
+    Ok(Session { draft, created: time(row, "created")?, activity, recording, recording_digest, phase })
 }
 
 /// Reads a row of [`EVENT_COLUMNS`].

@@ -190,7 +190,8 @@ pub(super) fn prune_sessions(write: &Write<'_>, before: Time, limit: u32) -> Res
 fn prune_ended(connection: &Connection, before: Time, limit: u32) -> rusqlite::Result<u64> {
     let doomed: Vec<i64> = connection
         .prepare_cached(
-            "SELECT created FROM sessions INDEXED BY sessions_ended WHERE ended < ?1 ORDER BY ended LIMIT ?2",
+            "SELECT created FROM sessions INDEXED BY sessions_ended WHERE ended < ?1 AND NOT EXISTS \
+             (SELECT 1 FROM recordings AS r WHERE r.session = sessions.id AND r.removed = 0) ORDER BY ended LIMIT ?2",
         )?
         .query_map((before.as_micros(), limit), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;

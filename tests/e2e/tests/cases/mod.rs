@@ -10,4 +10,5 @@ mod first_light;
 mod hostile;
 mod kill;
 mod powershell;
+mod recordings;
 mod ssh;

@@ -1,0 +1,420 @@
+//! Recording: what the relay notes goes through one bounded queue for each session to a tape, off the path of the bytes.
+//!
+//! - [`Tap`] is the relay's end: it clones what passes (no copy: the bytes are shared) and waits only while the queue is
+//!   full.
+//! - One task for each recorded session gathers notes and writes them, at the latest after [`Recordings::GATHER`], and
+//!   sees the recording to its end.
+//! - A tape that cannot take what comes for [`Recordings::STALL_MAX`] has failed. Then the session ends, or it goes on
+//!   and its row says so, as the target's rule has it.
+//!
+//! A session ends without waiting for its recording: the recording's own end follows, and has its own event.
+
+use crate::registry::Live;
+use ravelin_model::ports::{Archive, Recorder, Store, Tape};
+use ravelin_model::recording::{Broken, Counts, Flow, Head, Kept, Mode, Note, Purpose, Terminal, What, WhenBroken};
+use ravelin_model::session::{Actor, EndReason, Ending, Event};
+use ravelin_model::{Refusal, SessionId, Time};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What an engine records with.
+#[derive(Clone)]
+pub struct Setup {
+    /// Makes and keeps recordings.
+    pub recorder: Arc<dyn Recorder>,
+    /// Knows of them.
+    pub archive: Arc<dyn Archive>,
+    /// How long a recording is kept.
+    pub keep: Duration,
+    /// How long those of a class are kept.
+    pub keep_by_class: BTreeMap<String, Duration>,
+}
+
+/// All recordings of this node.
+pub(crate) struct Recordings {
+    setup: Setup,
+    store: Arc<dyn Store>,
+    tasks: TaskTracker,
+    failures: AtomicU64,
+}
+
+impl Recordings {
+    /// Notes that may wait; at most one unit of the relay each.
+    const QUEUE_NOTES_MAX: usize = 256;
+    /// Longest that a note waits for others to be written with.
+    const GATHER: Duration = Duration::from_millis(250);
+    /// Bytes that are written at once.
+    const GATHER_BYTES: usize = 512 * 1024;
+    /// Longest that something written may be lost with the machine's power.
+    const SYNC_AFTER: Duration = Duration::from_secs(1);
+    /// Longest that a tape may take nothing. Below the 10 s in which a session has to end.
+    const STALL_MAX: Duration = Duration::from_secs(8);
+    /// Longest that a recording may take to be finished after its session.
+    const FINISH_MAX: Duration = Duration::from_secs(600);
+    /// Between tries to write into a store that cannot be written.
+    const RETRY_AFTER: Duration = Duration::from_millis(500);
+    /// Recordings that one round removes.
+    const SWEEP_MAX: u32 = 200;
+
+    pub(crate) fn new(setup: Setup, store: Arc<dyn Store>, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { setup, store, tasks, failures: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn recorder(&self) -> &dyn Recorder {
+        self.setup.recorder.as_ref()
+    }
+
+    pub(crate) fn archive(&self) -> &dyn Archive {
+        self.setup.archive.as_ref()
+    }
+
+    /// Recordings that failed in this life.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Begins the recording of a session, and the task that sees it to its end.
+    async fn begin(self: &Arc<Self>, live: &Arc<Live>) -> Result<Arc<Tap>, Broken> {
+        let refused = |refusal: Refusal| {
+            Broken::new(refusal.detail().map_or_else(|| refusal.to_string(), |detail| detail.for_log().to_owned()))
+        };
+        let head = Head {
+            session: live.id.clone(),
+            principal: live.principal.clone(),
+            target: live.target.name.clone(),
+            login: live.login.clone(),
+            began: self.store.now().await.map_err(refused)?,
+            rule: live.target.recording.clone(),
+        };
+        let beginning = tokio::time::timeout(Self::STALL_MAX, self.setup.recorder.begin(head));
+        let tape = beginning.await.unwrap_or_else(|_| Err(Broken::new("the recorder does not answer")))?;
+        self.store.apply(&live.id, vec![Event::RecordingBegan]).await.map_err(refused)?;
+        let (sender, notes) = mpsc::channel(Self::QUEUE_NOTES_MAX);
+        let tap = Arc::new(Tap {
+            notes: sender,
+            began: Instant::now(),
+            channels: AtomicU32::new(0),
+            off: AtomicBool::new(false),
+            failed: CancellationToken::new(),
+            because: OnceLock::new(),
+        });
+        let (recordings, live, of) = (Arc::clone(self), Arc::clone(live), Arc::clone(&tap));
+        self.tasks.spawn(async move { recordings.see_to_end(&live, &of, tape, notes).await });
+        Ok(tap)
+    }
+
+    async fn see_to_end(&self, live: &Live, tap: &Tap, mut tape: Box<dyn Tape>, notes: mpsc::Receiver<Note>) {
+        if let Err(broken) = Self::fill(live, tap, tape.as_mut(), notes).await {
+            tap.off.store(true, Ordering::Release);
+            drop(tape);
+            return self.broke(live, &broken).await;
+        }
+        let finished = tokio::time::timeout(Self::FINISH_MAX, tape.finish()).await;
+        match finished.unwrap_or_else(|_| Err(Broken::new("it could not be finished in time"))) {
+            Ok(kept) => self.keep(kept).await,
+            Err(broken) => self.broke(live, &broken).await,
+        }
+    }
+
+    /// Writes what comes until the session is over and its last note is written.
+    async fn fill(live: &Live, tap: &Tap, tape: &mut dyn Tape, mut notes: mpsc::Receiver<Note>) -> Result<(), Broken> {
+        let mut closing = false;
+        // When the oldest write that may still be lost was made.
+        let mut unsynced: Option<Instant> = None;
+        loop {
+            let due = unsynced.map(|since| since + Self::SYNC_AFTER);
+            let first = tokio::select! {
+                note = notes.recv() => note,
+                () = live.ended.cancelled(), if !closing => {
+                    // The pumps stop now; what they noted before is still written.
+                    closing = true;
+                    notes.close();
+                    continue;
+                }
+                () = tap.failed.cancelled() => return Err(tap.broken()),
+                () = sleep_until(due), if due.is_some() => {
+                    bounded(tape.sync()).await?;
+                    unsynced = None;
+                    continue;
+                }
+            };
+            let Some(first) = first else { return Ok(()) };
+            let mut bytes = first.bytes();
+            let mut batch = vec![first];
+            let deadline = Instant::now() + Self::GATHER;
+            while bytes < Self::GATHER_BYTES {
+                tokio::select! {
+                    note = notes.recv() => match note {
+                        Some(note) => {
+                            bytes += note.bytes();
+                            batch.push(note);
+                        }
+                        None => break,
+                    },
+                    () = live.ended.cancelled(), if !closing => {
+                        closing = true;
+                        notes.close();
+                    }
+                    () = tokio::time::sleep_until(deadline) => break,
+                }
+            }
+            bounded(tape.write(batch)).await?;
+            let since = *unsynced.get_or_insert_with(Instant::now);
+            if since.elapsed() >= Self::SYNC_AFTER {
+                bounded(tape.sync()).await?;
+                unsynced = None;
+            }
+        }
+    }
+
+    /// Puts a whole recording on record.
+    async fn keep(&self, kept: Kept) {
+        let id = kept.head.session.clone();
+        let keep = self.setup.keep_by_class.get(&kept.head.rule.class).copied().unwrap_or(self.setup.keep);
+        let until = kept.head.began.plus(kept.lasted).plus(keep);
+        loop {
+            match self.setup.archive.note(&kept, until).await {
+                Ok(()) => break,
+                Err(refusal) if Self::is_passing(&id, &refusal) => tokio::time::sleep(Self::RETRY_AFTER).await,
+                Err(_told) => return,
+            }
+        }
+        let events = vec![Event::RecordingBegan, Event::RecordingKept { digest: kept.digest }];
+        if self.apply(&id, &events).await
+            && let Err(broken) = self.setup.recorder.settle(&id).await
+        {
+            // It is whole and on record; the next start tries again.
+            tracing::error!(session = %id, because = %broken, "a recording could not be put in its last place");
+        }
+    }
+
+    /// Applies these, however long the store cannot be written; `false` when that can never be done.
+    async fn apply(&self, id: &SessionId, events: &[Event]) -> bool {
+        loop {
+            match self.store.apply(id, events.to_vec()).await {
+                Ok(_) => return true,
+                Err(refusal) if Self::is_passing(id, &refusal) => tokio::time::sleep(Self::RETRY_AFTER).await,
+                Err(_told) => return false,
+            }
+        }
+    }
+
+    /// Whether trying again makes sense, once it was told.
+    fn is_passing(id: &SessionId, refusal: &Refusal) -> bool {
+        match refusal {
+            Refusal::Unavailable { .. } | Refusal::LimitReached { .. } => {
+                tracing::error!(session = %id, ?refusal, "cannot write a recording's end yet; trying again");
+                true
+            }
+            Refusal::NotFound { .. }
+            | Refusal::Denied { .. }
+            | Refusal::Unauthenticated { .. }
+            | Refusal::Invalid { .. }
+            | Refusal::Conflict { .. }
+            | Refusal::Internal { .. } => {
+                tracing::error!(session = %id, ?refusal, "the end of a recording was refused");
+                false
+            }
+        }
+    }
+
+    async fn broke(&self, live: &Live, broken: &Broken) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let ends = live.target.recording.when_broken == WhenBroken::End;
+        tracing::error!(session = %live.id, because = %broken, ends, "a recording failed");
+        if ends {
+            live.end(Ending::new(EndReason::RecordingFailed, Actor::System, ""));
+        }
+        self.apply(&live.id, &[Event::RecordingBroke]).await;
+    }
+
+    /// Finishes what the last life left unfinished.
+    pub(crate) async fn recover(self: Arc<Self>) {
+        for (id, outcome) in self.setup.recorder.recover().await {
+            match outcome {
+                Ok(kept) => {
+                    tracing::info!(session = %id, "a recording that was cut off was finished");
+                    self.keep(kept).await;
+                }
+                Err(broken) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(session = %id, because = %broken, "a recording that was cut off cannot be finished");
+                    self.apply(&id, &[Event::RecordingBroke]).await;
+                }
+            }
+        }
+    }
+
+    /// Removes recordings whose time is over.
+    pub(crate) async fn sweep(&self, now: Time) -> Result<(), Refusal> {
+        for id in self.setup.archive.expired(now, Self::SWEEP_MAX).await? {
+            match self.setup.recorder.remove(&id).await {
+                Ok(()) => self.setup.archive.removed(&id).await?,
+                Err(broken) => {
+                    tracing::error!(session = %id, because = %broken, "a recording whose time is over cannot be removed");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn bounded(work: impl Future<Output = Result<(), Broken>>) -> Result<(), Broken> {
+    let done = tokio::time::timeout(Recordings::STALL_MAX, work).await;
+    done.unwrap_or_else(|_| {
+        Err(Broken::new(format!("nothing could be written for {} s", Recordings::STALL_MAX.as_secs())))
+    })
+}
+
+/// Where a session's recording stands. It begins with the first channel.
+#[derive(Default)]
+pub(crate) struct Place(tokio::sync::OnceCell<Option<Arc<Tap>>>);
+
+impl Place {
+    async fn tap(&self, live: &Arc<Live>, recordings: Option<&Arc<Recordings>>) -> Option<Arc<Tap>> {
+        let began = self.0.get_or_init(|| async {
+            let Some(recordings) = recordings else {
+                tracing::error!(session = %live.id, "a session has to be recorded and there is no recorder");
+                live.end(Ending::new(EndReason::RecordingFailed, Actor::System, "there is no recorder"));
+                return None;
+            };
+            match recordings.begin(live).await {
+                Ok(tap) => Some(tap),
+                Err(broken) => {
+                    recordings.broke(live, &broken).await;
+                    None
+                }
+            }
+        });
+        began.await.clone()
+    }
+}
+
+/// The relay's end of a recording.
+pub(crate) struct Tap {
+    notes: mpsc::Sender<Note>,
+    began: Instant,
+    channels: AtomicU32,
+    // Nothing is noted any more, because it failed.
+    off: AtomicBool,
+    failed: CancellationToken,
+    because: OnceLock<Broken>,
+}
+
+impl Tap {
+    fn broken(&self) -> Broken {
+        self.because.get().cloned().unwrap_or_else(|| Broken::new("it failed"))
+    }
+
+    async fn note(&self, channel: u32, what: What) {
+        if self.off.load(Ordering::Acquire) {
+            return;
+        }
+        let note = Note { at: self.began.elapsed(), channel, what };
+        match self.notes.try_send(note) {
+            // Closed: the session is over, or the recording failed and that is told elsewhere.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(note)) => {
+                let waited = tokio::time::timeout(Recordings::STALL_MAX, self.notes.send(note)).await;
+                if waited.is_err() {
+                    self.off.store(true, Ordering::Release);
+                    let _first = self.because.set(Broken::new("it cannot keep up with the session"));
+                    self.failed.cancel();
+                }
+            }
+        }
+    }
+}
+
+trait Size {
+    fn bytes(&self) -> usize;
+}
+
+impl Size for Note {
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::Data { bytes, .. } => bytes.len(),
+            What::Opened { .. } | What::Resized { .. } | What::Exited { .. } | What::Closed => 64,
+        }
+    }
+}
+
+/// What the relay of one channel notes.
+pub(crate) struct ChannelTap {
+    tap: Arc<Tap>,
+    number: u32,
+    counts: Arc<Counts>,
+    wants_bytes: bool,
+}
+
+impl ChannelTap {
+    /// Opens a channel in the session's recording, and begins that if it is the first. `None` when nothing is recorded.
+    pub(crate) async fn open(
+        live: &Arc<Live>,
+        recordings: Option<&Arc<Recordings>>,
+        purpose: Purpose,
+    ) -> Option<ChannelTap> {
+        let rule = &live.target.recording;
+        if rule.mode == Mode::None {
+            return None;
+        }
+        let tap = live.recording.tap(live, recordings).await?;
+        let channel = ChannelTap {
+            number: tap.channels.fetch_add(1, Ordering::Relaxed),
+            counts: Arc::default(),
+            wants_bytes: purpose.needs_bytes(rule),
+            tap,
+        };
+        let counts = Arc::clone(&channel.counts);
+        channel.tap.note(channel.number, What::Opened { purpose, counts }).await;
+        Some(channel)
+    }
+
+    pub(crate) async fn data(&self, flow: Flow, bytes: &bytes::Bytes) {
+        self.counts.add(flow, bytes.len() as u64);
+        if self.wants_bytes {
+            self.tap.note(self.number, What::Data { flow, bytes: bytes.clone() }).await;
+        }
+    }
+
+    pub(crate) async fn resized(&self, columns: u32, rows: u32) {
+        if columns > 0 && rows > 0 {
+            self.tap.note(self.number, What::Resized { columns, rows }).await;
+        }
+    }
+
+    pub(crate) async fn exited(&self, status: String) {
+        self.tap.note(self.number, What::Exited { status }).await;
+    }
+}
+
+impl Drop for ChannelTap {
+    fn drop(&mut self) {
+        let note = Note { at: self.tap.began.elapsed(), channel: self.number, what: What::Closed };
+        // A full queue drops it: the end of the recording closes what is open, with the same counts.
+        let _full = self.tap.notes.try_send(note);
+    }
+}
+
+/// A terminal of these bounds, which a recorder can hold whatever a client claims.
+#[must_use]
+pub fn terminal(name: &str, columns: u32, rows: u32) -> Terminal {
+    const CELLS_MAX: u32 = 1_000;
+    let name = ravelin_model::text::printable(name, 64);
+    // A client whose own terminal is none says 0.
+    let side = |side: u32, usual: u32| if side == 0 { usual } else { side.min(CELLS_MAX) };
+    Terminal { name, columns: side(columns, 80), rows: side(rows, 24) }
+}

@@ -1,0 +1,264 @@
+//! What a session does whose recording cannot begin, breaks, or gets stuck; and that one that works is put on record.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ravelin_engine::control::Reader;
+use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::leg::Leg;
+use ravelin_engine::recording::Setup;
+use ravelin_engine::relay::{Broken as SinkBroken, Flow, Sink, Source, Stopped, Unit};
+use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
+use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey};
+use ravelin_model::audit::AuditKind;
+use ravelin_model::ports::{Reading, Recorder, Store, Tape};
+use ravelin_model::recording::{
+    Broken, Form, Head, Kept, Mode, Note, Purpose, Request, Rule, Terminal, What, WhenBroken,
+};
+use ravelin_model::session::{EndReason, Kind, Recording};
+use ravelin_model::{Login, NodeId, Principal, Refusal, SessionId};
+use ravelin_store::SqliteStore;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const KEY: &str = "ssh-ed25519 ALICE";
+
+/// How a recorder misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Begin,
+    Write,
+    Stuck,
+}
+
+struct FakeRecorder {
+    fault: Fault,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+struct FakeTape {
+    fault: Fault,
+    head: Head,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+#[async_trait]
+impl Recorder for FakeRecorder {
+    async fn begin(&self, head: Head) -> Result<Box<dyn Tape>, Broken> {
+        match self.fault {
+            Fault::Begin => Err(Broken::new("no space left")),
+            fault => Ok(Box::new(FakeTape { fault, head, shown: Arc::clone(&self.shown) })),
+        }
+    }
+
+    async fn recover(&self) -> Vec<(SessionId, Result<Kept, Broken>)> {
+        Vec::new()
+    }
+
+    async fn settle(&self, _session: &SessionId) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    async fn read(&self, _session: &SessionId, _request: Request) -> Result<Box<dyn Reading>, Refusal> {
+        Ok(Box::new(Nothing))
+    }
+
+    async fn remove(&self, _session: &SessionId) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl Reading for Nothing {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Tape for FakeTape {
+    async fn write(&mut self, notes: Vec<Note>) -> Result<(), Broken> {
+        match self.fault {
+            Fault::Write => return Err(Broken::new("no space left")),
+            Fault::Stuck => std::future::pending().await,
+            Fault::None | Fault::Begin => {}
+        }
+        for note in notes {
+            if let What::Data { flow: Flow::Out, bytes } = note.what {
+                self.shown.lock().expect("not poisoned").extend_from_slice(&bytes);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Kept, Broken> {
+        let (head, lasted) = (self.head, Duration::ZERO);
+        Ok(Kept { head, digest: "ab".repeat(32), bytes: 1, lasted, acts: Vec::new() })
+    }
+}
+
+/// A target that says something again and again.
+struct Chatter;
+
+impl Source for Chatter {
+    async fn next(&mut self) -> Option<Unit> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Some(Unit::Data(Bytes::from_static(b"chatter")))
+    }
+}
+
+struct Drain;
+
+impl Sink for Drain {
+    async fn put(&mut self, _unit: Unit) -> Result<(), SinkBroken> {
+        Ok(())
+    }
+}
+
+struct World {
+    engine: Engine,
+    store: Arc<SqliteStore>,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+async fn world(fault: Fault, when_broken: WhenBroken) -> World {
+    let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+    let alice = Principal { ssh_keys: vec![KEY.to_owned()], ..principal("alice", &["web"]) };
+    let mut web = target("web-1", "127.0.0.1", 1, &["web"]);
+    web.recording = Rule { mode: Mode::Full, when_broken, ..Rule::default() };
+    let rules = rules(vec![alice], vec![web], Arc::new(PolicyFn(|_: &ravelin_model::policy::Question<'_>| Some(true))));
+    let shown = Arc::default();
+    let setup = Setup {
+        recorder: Arc::new(FakeRecorder { fault, shown: Arc::clone(&shown) }),
+        archive: Arc::clone(&store) as Arc<dyn ravelin_model::ports::Archive>,
+        keep: Duration::from_secs(60),
+        keep_by_class: BTreeMap::new(),
+    };
+    let engine = Engine::start_recording(
+        Arc::clone(&store) as Arc<dyn Store>,
+        rules,
+        MasterKey::new([7; 32]),
+        Config::new(NodeId::new(1)),
+        Some(setup),
+    );
+    World { engine: engine.await.expect("the engine starts"), store, shown }
+}
+
+impl World {
+    async fn caller(&self) -> Caller {
+        let contact = Contact { address: SocketAddr::from(([192, 0, 2, 7], 4711)), software: "test".to_owned() };
+        self.engine.identity.ssh_key("alice", KEY, contact).await.expect("a known key")
+    }
+
+    async fn open(&self, client: &Arc<FakeLeg>) -> Admission {
+        let caller = self.caller().await;
+        let ask = Ask {
+            target: self.engine.gate.find(&caller, "web-1").expect("a target"),
+            login: Some(Login::parse("root").expect("a login")),
+            kind: Kind::Shell,
+            document: None,
+            reason: None,
+            client: Arc::clone(client) as Arc<dyn Leg>,
+        };
+        let admission = self.engine.gate.admit(&caller, ask).await.expect("admitted");
+        admission.connected().await.expect("connected");
+        admission
+    }
+
+    /// Waits until the session's recording is as wanted.
+    async fn recording(&self, id: &SessionId, wanted: Recording) {
+        for _ in 0..1_000 {
+            let row = self.store.session(id).await.expect("readable").expect("a row");
+            if row.recording == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the recording of {id} is not {wanted}");
+    }
+}
+
+fn shell() -> Purpose {
+    Purpose::Shell { terminal: Some(Terminal { name: "xterm".to_owned(), columns: 80, rows: 24 }) }
+}
+
+#[tokio::test]
+async fn a_session_that_must_be_recorded_ends_when_it_cannot_be() {
+    for fault in [Fault::Begin, Fault::Write, Fault::Stuck] {
+        let world = world(fault, WhenBroken::End).await;
+        let client = FakeLeg::new();
+        let admission = world.open(&client).await;
+        let id = admission.session().clone();
+        let begun = std::time::Instant::now();
+        let relay = admission.relay().channel(shell()).await;
+        assert_eq!(relay.is_over(), fault == Fault::Begin, "nothing runs where nothing can be recorded");
+        assert_eq!(relay.pump(Flow::Out, &mut Chatter, &mut Drain).await, Stopped::Ended, "{fault:?}");
+        // The promise is 10 s; a busy machine may need longer to let us look.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{fault:?} took {:?}", begun.elapsed());
+        assert_eq!(admission.end(EndReason::TargetClosed, "").await.reason, EndReason::RecordingFailed);
+        assert_eq!(client.said(), ["disconnected: the recording failed"]);
+        world.recording(&id, Recording::Failed).await;
+        assert_eq!(world.engine.recordings_failed(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_may_go_on_goes_on_and_its_row_says_so() {
+    for fault in [Fault::Begin, Fault::Write] {
+        let world = world(fault, WhenBroken::GoOn).await;
+        let client = FakeLeg::new();
+        let admission = world.open(&client).await;
+        let id = admission.session().clone();
+        let relay = admission.relay().channel(shell()).await;
+        let (mut from, mut to) = (Chatter, Drain);
+        let pumping = relay.pump(Flow::Out, &mut from, &mut to);
+        let failed = world.recording(&id, Recording::Failed);
+        tokio::select! {
+            stopped = pumping => panic!("{fault:?}: it stopped: {stopped:?}"),
+            () = failed => {}
+        }
+        assert!(!relay.is_over(), "{fault:?}");
+        assert_eq!(admission.end(EndReason::TargetClosed, "").await.reason, EndReason::TargetClosed);
+    }
+}
+
+#[tokio::test]
+async fn what_passed_is_on_the_tape_and_its_end_and_its_readers_on_record() {
+    let world = world(Fault::None, WhenBroken::End).await;
+    let client = FakeLeg::new();
+    let admission = world.open(&client).await;
+    let id = admission.session().clone();
+    let relay = admission.relay().channel(shell()).await;
+    let watched = Request { form: Form::Cast, from: Duration::ZERO, channel: None, follow: true };
+    let caller = world.caller().await;
+    let control = &world.engine.control;
+    control.read_recording(&caller, &id, Reader::Watch, watched).await.expect("permitted");
+    assert_eq!(client.said(), ["alice is watching this session"]);
+    let _ended =
+        tokio::time::timeout(Duration::from_millis(300), relay.pump(Flow::Out, &mut Chatter, &mut Drain)).await;
+    drop(relay);
+    admission.end(EndReason::ClientClosed, "").await;
+    world.recording(&id, Recording::Complete).await;
+    let row = world.store.session(&id).await.expect("readable").expect("a row");
+    assert_eq!(row.recording_digest, Some("ab".repeat(32)));
+    assert!(world.shown.lock().expect("not poisoned").starts_with(b"chatterchatter"));
+    let over = control.read_recording(&caller, &id, Reader::Watch, watched).await.err().expect("it is over");
+    assert!(matches!(over, Refusal::Conflict { .. }), "{over:?}");
+    let played = Request { follow: false, ..watched };
+    control.read_recording(&caller, &id, Reader::Play, played).await.expect("permitted");
+    let events = world.store.events(0, 100).await.expect("a record").events;
+    let kept = events.iter().find(|event| event.deed.kind == AuditKind::RecordingKept).expect("its end");
+    assert_eq!(kept.deed.facts["recording_digest"], "ab".repeat(32));
+    for kind in [AuditKind::RecordingBegan, AuditKind::SessionWatched, AuditKind::RecordingPlayed] {
+        let event = events.iter().find(|event| event.deed.kind == kind).expect("on record");
+        assert_eq!(event.deed.actor.to_string(), "alice", "{kind}");
+    }
+}

@@ -1,0 +1,154 @@
+//! What every archive has to do, whichever database it stands on.
+
+use crate::ports::{Archive, Store};
+use crate::recording::{Act, ActKind, Head, Kept, Rule, Search, Source};
+use crate::session::{Activity, Actor, EndReason, Ending, Event};
+use crate::testkit::store::draft;
+use crate::{NodeId, PrincipalName, Refusal, SessionId, TargetName, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Calls the macro named `$each` with the names of all cases: `each! { case_one case_two … }`.
+#[macro_export]
+macro_rules! for_each_archive_case {
+    ($each:ident) => {
+        $each! {
+            what_was_done_is_kept_and_replaced
+            acts_are_found_by_their_words
+            a_search_is_no_language
+            holds_and_retention
+            a_session_stays_as_long_as_its_recording
+        }
+    };
+}
+
+fn kept(owner: &str, random: u64, texts: &[(ActKind, &str)]) -> Kept {
+    let draft = draft(owner, random, &NodeId::new(1), 1);
+    let act = |(at, (kind, text)): (usize, &(ActKind, &str))| Act {
+        at: Duration::from_secs(at as u64),
+        kind: *kind,
+        source: Source::Told,
+        text: (*text).to_owned(),
+        facts: BTreeMap::from([("exit_status".to_owned(), at.to_string())]),
+    };
+    Kept {
+        head: Head {
+            session: draft.id,
+            principal: draft.principal,
+            target: TargetName::parse("web-1").expect("a name"),
+            login: None,
+            began: Time::from_micros(1_000_000 * i64::try_from(random).expect("small")),
+            rule: Rule::default(),
+        },
+        digest: "ab".repeat(32),
+        bytes: 7,
+        lasted: Duration::from_secs(9),
+        acts: texts.iter().enumerate().map(act).collect(),
+    }
+}
+
+fn search(text: &str) -> Search {
+    Search { text: text.to_owned(), principal: None, from: None, before: None, limit: 10 }
+}
+
+async fn found(archive: &dyn Archive, search: &Search) -> Vec<String> {
+    archive.search(search).await.expect("a search is answered").into_iter().map(|found| found.act.text).collect()
+}
+
+/// Acts come back as they were noted, without the screens; noting again replaces them.
+pub async fn what_was_done_is_kept_and_replaced<S: Archive + Store>(archive: &S) {
+    let first = kept("alice", 1, &[(ActKind::Command, "ls -l"), (ActKind::Screen, "total 0"), (ActKind::Exec, "id")]);
+    let id = first.head.session.clone();
+    assert_eq!(archive.entry(&id).await, Ok(None));
+    archive.note(&first, Time::from_micros(5)).await.expect("noted");
+    archive.note(&first, Time::from_micros(6)).await.expect("noted again");
+    let acts = archive.acts(&id, 10).await.expect("listed");
+    assert_eq!(acts, [first.acts[0].clone(), first.acts[2].clone()]);
+    assert_eq!(archive.acts(&id, 1).await.expect("listed").len(), 1);
+    let entry = archive.entry(&id).await.expect("answered").expect("known");
+    assert_eq!((entry.bytes, entry.lasted, entry.keep_until), (7, Duration::from_secs(9), Time::from_micros(6)));
+    assert_eq!(found(archive, &search("total")).await, ["total 0"], "once, also after noting twice");
+}
+
+/// All words must be there; the newest come first; owner and time narrow it.
+pub async fn acts_are_found_by_their_words<S: Archive + Store>(archive: &S) {
+    for (owner, random, text) in
+        [("alice", 10, "cat /etc/passwd"), ("bob", 20, "rm -rf /etc/nginx"), ("alice", 30, "vim /etc/hosts")]
+    {
+        archive.note(&kept(owner, random, &[(ActKind::Command, text)]), Time::EPOCH).await.expect("noted");
+    }
+    assert_eq!(found(archive, &search("etc")).await, ["vim /etc/hosts", "rm -rf /etc/nginx", "cat /etc/passwd"]);
+    assert_eq!(found(archive, &search("ETC hosts")).await, ["vim /etc/hosts"]);
+    assert_eq!(found(archive, &search("/etc/pass*")).await, ["cat /etc/passwd"]);
+    assert!(found(archive, &search("etc absent")).await.is_empty());
+    let alice = Some(PrincipalName::parse("alice").expect("a name"));
+    let of_alice = Search { principal: alice, limit: 1, ..search("etc") };
+    assert_eq!(found(archive, &of_alice).await, ["vim /etc/hosts"]);
+    let at = |seconds: i64| Some(Time::from_micros(seconds * 1_000_000));
+    let between = Search { from: at(15), before: at(30), ..search("etc") };
+    assert_eq!(found(archive, &between).await, ["rm -rf /etc/nginx"]);
+}
+
+/// Whatever is asked for is words, and a question without any is refused.
+pub async fn a_search_is_no_language<S: Archive + Store>(archive: &S) {
+    archive.note(&kept("alice", 1, &[(ActKind::Command, "echo \"a\" OR NOT b*c")]), Time::EPOCH).await.expect("noted");
+    for text in ["\"", "a OR zzz", "NOT zzz", "text : a", "a NEAR zzz", "(a", "a) zzz", "-a zzz", "*"] {
+        match archive.search(&search(text)).await {
+            Ok(found) => assert!(found.is_empty() || text == "(a", "{text}"),
+            Err(refusal) => assert!(matches!(refusal, Refusal::Invalid { .. }), "{text}: {refusal:?}"),
+        }
+    }
+    assert!(matches!(archive.search(&search(" ")).await, Err(Refusal::Invalid { .. })));
+    let none = Search { limit: 0, ..search("a") };
+    assert!(matches!(archive.search(&none).await, Err(Refusal::Invalid { .. })));
+}
+
+/// What is held does not expire; what was removed is forgotten and cannot be held.
+pub async fn holds_and_retention<S: Archive + Store>(archive: &S) {
+    let (one, two) = (kept("alice", 1, &[(ActKind::Command, "one")]), kept("bob", 2, &[]));
+    archive.note(&one, Time::from_micros(10)).await.expect("noted");
+    archive.note(&two, Time::from_micros(20)).await.expect("noted");
+    let ids = async |now: i64| archive.expired(Time::from_micros(now), 10).await.expect("answered");
+    let (one, two): (SessionId, SessionId) = (one.head.session, two.head.session);
+    assert_eq!(ids(10).await, []);
+    assert_eq!(ids(11).await, std::slice::from_ref(&one));
+    assert_eq!(ids(99).await, [one.clone(), two.clone()]);
+    let by = Actor::Principal(PrincipalName::parse("olga").expect("a name"));
+    let held = archive.hold(&one, Some("case 7"), &by).await.expect("held");
+    assert_eq!(held.hold.as_deref(), Some("case 7"));
+    assert_eq!(ids(99).await, std::slice::from_ref(&two));
+    archive.hold(&one, None, &by).await.expect("released");
+    assert_eq!(ids(99).await.len(), 2);
+    archive.removed(&one).await.expect("removed");
+    archive.removed(&one).await.expect("removing again changes nothing");
+    assert_eq!(ids(99).await, [two]);
+    assert!(archive.entry(&one).await.expect("answered").expect("still known").removed);
+    assert!(archive.acts(&one, 10).await.expect("answered").is_empty());
+    assert!(found(archive, &search("one")).await.is_empty());
+    assert!(matches!(archive.hold(&one, Some("late"), &by).await, Err(Refusal::NotFound { .. })));
+    let events = archive.events(0, 100).await.expect("a record").events;
+    let kinds: Vec<&str> = events.iter().map(|event| event.deed.kind.word()).collect();
+    assert_eq!(kinds, ["recording_held", "recording_released", "recording_removed"]);
+    assert_eq!(events[0].deed.facts["owner"], "alice");
+}
+
+/// A row is not pruned from under a recording that somebody may still want to play.
+pub async fn a_session_stays_as_long_as_its_recording<S: Archive + Store>(archive: &S) {
+    let node = NodeId::new(1);
+    let epoch = archive.start_node(&node).await.expect("a node starts").epoch;
+    for random in [1, 2] {
+        let session = archive.open(draft("alice", random, &node, epoch)).await.expect("opened");
+        let ending = Ending::new(EndReason::TargetClosed, Actor::System, "");
+        let events = vec![Event::End { ending }, Event::Closed { activity: Activity::default() }];
+        archive.apply(session.id(), events).await.expect("ended");
+    }
+    let one = kept("alice", 1, &[]);
+    archive.note(&one, Time::EPOCH).await.expect("noted");
+    let later = archive.now().await.expect("a time").plus(Duration::from_secs(1));
+    assert_eq!(archive.prune_sessions(later, 10).await, Ok(1));
+    let id = one.head.session;
+    assert!(archive.session(&id).await.expect("answered").is_some());
+    archive.removed(&id).await.expect("removed");
+    assert_eq!(archive.prune_sessions(later, 10).await, Ok(1));
+    assert!(archive.session(&id).await.expect("answered").is_none());
+}

@@ -1,0 +1,245 @@
+//! What is known of recordings, and the search in what was done.
+//!
+//! A search is a walk over the full-text index, newest first: acts are numbered as they are noted, so the index's own
+//! order is near enough to time, and a page costs what its words cost, not what the table holds.
+
+use super::refusal::from_sqlite;
+use super::row::{integer, json_map, map_from_json};
+use super::write::record;
+use super::writer::Write;
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, Search, Source};
+use ravelin_model::session::Actor;
+use ravelin_model::{PrincipalName, Refusal, SessionId, TargetName, Time};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Words of one search.
+const WORDS_MAX: usize = 16;
+
+pub(super) fn note(write: &Write<'_>, kept: &Kept, keep_until: Time) -> Result<(), Refusal> {
+    let head = &kept.head;
+    let id = head.session.as_str();
+    let began = head.began.as_micros();
+    let noting = || -> rusqlite::Result<()> {
+        write.tx.prepare_cached("DELETE FROM acts WHERE session = ?1")?.execute([id])?;
+        write
+            .tx
+            .prepare_cached(
+                "INSERT INTO recordings (session, began, principal, target, bytes, lasted, keep_until) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (session) DO UPDATE SET \
+                 bytes = excluded.bytes, lasted = excluded.lasted, keep_until = excluded.keep_until",
+            )?
+            .execute((
+                id,
+                began,
+                head.principal.as_str(),
+                head.target.as_str(),
+                integer(kept.bytes),
+                micros(kept.lasted),
+                keep_until.as_micros(),
+            ))?;
+        let mut statement = write.tx.prepare_cached(
+            "INSERT INTO acts (session, principal, at, kind, source, text, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        for act in kept.acts.iter().take(Act::PER_SESSION_MAX) {
+            let at = began.saturating_add(micros(act.at));
+            let (kind, source) = (act.kind.word(), act.source.word());
+            statement.execute((id, head.principal.as_str(), at, kind, source, &act.text, json_map(&act.facts)))?;
+        }
+        Ok(())
+    };
+    noting().map_err(from_sqlite)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+const ENTRY: &str =
+    "SELECT bytes, lasted, keep_until, hold, removed, principal, target FROM recordings WHERE session = ?1";
+
+struct Known {
+    entry: Entry,
+    principal: String,
+    target: String,
+}
+
+fn known(connection: &Connection, session: &SessionId) -> Result<Option<Known>, Refusal> {
+    let read = |row: &Row<'_>| -> rusqlite::Result<Known> {
+        let entry = Entry {
+            session: session.clone(),
+            bytes: row.get::<_, i64>(0)?.unsigned_abs(),
+            lasted: Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs()),
+            keep_until: Time::from_micros(row.get(2)?),
+            hold: row.get(3)?,
+            removed: row.get(4)?,
+        };
+        Ok(Known { entry, principal: row.get(5)?, target: row.get(6)? })
+    };
+    connection
+        .prepare_cached(ENTRY)
+        .and_then(|mut statement| statement.query_row([session.as_str()], read).optional())
+        .map_err(from_sqlite)
+}
+
+pub(super) fn entry(connection: &Connection, session: &SessionId) -> Result<Option<Entry>, Refusal> {
+    Ok(known(connection, session)?.map(|known| known.entry))
+}
+
+pub(super) fn acts(connection: &Connection, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal> {
+    let reading = || -> rusqlite::Result<Vec<(i64, i64, RawAct)>> {
+        connection
+            .prepare_cached(
+                "SELECT a.at, r.began, a.kind, a.source, a.text, a.facts FROM acts AS a \
+                 JOIN recordings AS r ON r.session = a.session \
+                 WHERE a.session = ?1 AND a.kind <> 'screen' ORDER BY a.at, a.id LIMIT ?2",
+            )?
+            .query_map((session.as_str(), limit), |row| Ok((row.get(0)?, row.get(1)?, RawAct::read(row, 2)?)))?
+            .collect()
+    };
+    reading().map_err(from_sqlite)?.into_iter().map(|(at, began, raw)| raw.into_act(since(at, began))).collect()
+}
+
+fn since(at: i64, began: i64) -> Duration {
+    Duration::from_micros(at.saturating_sub(began).max(0).unsigned_abs())
+}
+
+struct RawAct {
+    kind: String,
+    source: String,
+    text: String,
+    facts: String,
+}
+
+impl RawAct {
+    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let (kind, source) = (row.get(first)?, row.get(first + 1)?);
+        Ok(Self { kind, source, text: row.get(first + 2)?, facts: row.get(first + 3)? })
+    }
+
+    fn into_act(self, at: Duration) -> Result<Act, Refusal> {
+        let unreadable = || Refusal::internal(format!("an act cannot be read: {}, {}", self.kind, self.source));
+        Ok(Act {
+            at,
+            kind: ActKind::from_word(&self.kind).ok_or_else(unreadable)?,
+            source: Source::from_word(&self.source).ok_or_else(unreadable)?,
+            facts: map_from_json(&self.facts).ok_or_else(unreadable)?,
+            text: self.text,
+        })
+    }
+}
+
+/// What FTS5 is asked for: every word quoted, so that no text is an operator of its language.
+fn words(text: &str) -> Result<String, Refusal> {
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        let (word, star) = match word.strip_suffix('*') {
+            Some(start) => (start, "*"),
+            None => (word, ""),
+        };
+        if word.chars().any(char::is_alphanumeric) {
+            words.push(format!("\"{}\"{star}", word.replace('"', "\"\"")));
+        }
+    }
+    if words.is_empty() || words.len() > WORDS_MAX {
+        return Err(Refusal::invalid("text", format!("must hold 1 to {WORDS_MAX} words with letters or digits")));
+    }
+    Ok(words.join(" "))
+}
+
+pub(super) fn search(connection: &Connection, search: &Search) -> Result<Vec<Found>, Refusal> {
+    if search.limit == 0 || search.limit > Search::LIMIT_MAX {
+        let because = format!("must be 1 to {}, this is {}", Search::LIMIT_MAX, search.limit);
+        return Err(Refusal::invalid("limit", because));
+    }
+    let mut sql = "SELECT a.session, a.principal, r.target, a.at, r.began, a.kind, a.source, a.text, a.facts \
+                   FROM acts_words AS w JOIN acts AS a ON a.id = w.rowid JOIN recordings AS r ON r.session = a.session \
+                   WHERE acts_words MATCH ?1"
+        .to_owned();
+    let mut values = vec![Value::from(words(&search.text)?)];
+    if let Some(principal) = &search.principal {
+        values.push(Value::from(principal.to_string()));
+        sql.push_str(&format!(" AND a.principal = ?{}", values.len()));
+    }
+    for (bound, operator) in [(search.from, ">="), (search.before, "<")] {
+        if let Some(bound) = bound {
+            values.push(Value::from(bound.as_micros()));
+            sql.push_str(&format!(" AND a.at {operator} ?{}", values.len()));
+        }
+    }
+    values.push(Value::from(i64::from(search.limit)));
+    sql.push_str(&format!(" ORDER BY w.rowid DESC LIMIT ?{}", values.len()));
+    type Raw = (String, String, String, i64, i64, RawAct);
+    let reading = || -> rusqlite::Result<Vec<Raw>> {
+        connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(values), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, RawAct::read(row, 5)?))
+            })?
+            .collect()
+    };
+    let unreadable = |error| Refusal::internal(format!("an act cannot be read: {error}"));
+    let found = reading().map_err(from_sqlite)?.into_iter().map(|(session, principal, target, at, began, raw)| {
+        Ok(Found {
+            session: SessionId::parse(&session).map_err(unreadable)?,
+            principal: PrincipalName::parse(&principal).map_err(unreadable)?,
+            target: TargetName::parse(&target).map_err(unreadable)?,
+            at: Time::from_micros(at),
+            act: raw.into_act(since(at, began))?,
+        })
+    });
+    found.collect()
+}
+
+pub(super) fn hold(write: &Write<'_>, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal> {
+    let known = known(write.tx, session)?.filter(|known| !known.entry.removed);
+    let mut known = known.ok_or_else(|| Refusal::not_found("recording", session))?;
+    if known.entry.hold.as_deref() == reason {
+        return Ok(known.entry);
+    }
+    write
+        .tx
+        .prepare_cached("UPDATE recordings SET hold = ?2 WHERE session = ?1")
+        .and_then(|mut statement| statement.execute((session.as_str(), reason)))
+        .map_err(from_sqlite)?;
+    let kind = if reason.is_some() { AuditKind::RecordingHeld } else { AuditKind::RecordingReleased };
+    let said = reason.map(|reason| ("reason".to_owned(), reason.to_owned()));
+    record(write, &deed(kind, by.clone(), session, &known, said))?;
+    known.entry.hold = reason.map(str::to_owned);
+    Ok(known.entry)
+}
+
+fn deed(kind: AuditKind, actor: Actor, session: &SessionId, known: &Known, more: Option<(String, String)>) -> Deed {
+    let facts = [("owner".to_owned(), known.principal.clone()), ("target".to_owned(), known.target.clone())];
+    let facts: BTreeMap<_, _> = facts.into_iter().chain(more).collect();
+    Deed { kind, actor, session: Some(session.clone()), facts }
+}
+
+pub(super) fn expired(connection: &Connection, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal> {
+    let reading = || -> rusqlite::Result<Vec<String>> {
+        connection
+            .prepare_cached(
+                "SELECT session FROM recordings INDEXED BY recordings_expiry \
+                 WHERE keep_until < ?1 AND removed = 0 AND hold IS NULL ORDER BY keep_until LIMIT ?2",
+            )?
+            .query_map((now.as_micros(), limit), |row| row.get(0))?
+            .collect()
+    };
+    let ids = reading().map_err(from_sqlite)?;
+    ids.iter().map(|id| SessionId::parse(id).map_err(Refusal::internal)).collect()
+}
+
+pub(super) fn removed(write: &Write<'_>, session: &SessionId) -> Result<(), Refusal> {
+    let Some(known) = known(write.tx, session)?.filter(|known| !known.entry.removed) else { return Ok(()) };
+    for sql in ["DELETE FROM acts WHERE session = ?1", "UPDATE recordings SET removed = 1 WHERE session = ?1"] {
+        write
+            .tx
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([session.as_str()]))
+            .map_err(from_sqlite)?;
+    }
+    record(write, &deed(AuditKind::RecordingRemoved, Actor::System, session, &known, None)).map(|_| ())
+}

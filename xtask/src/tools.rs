@@ -23,7 +23,12 @@ const SYSTEM: &[(&str, &str)] = &[
     ("vim", "vim"),
     ("less", "less"),
     ("htop", "htop"),
+    // The second generation of the aws CLI, whose output `ravelin ssm` is held against.
+    (AWS_2, "awscli"),
 ];
+
+/// Where Debian puts the aws CLI; an `aws` earlier in the PATH may be of the first generation.
+const AWS_2: &str = "/usr/bin/aws";
 
 /// Packages of one registry that live in a folder of their own, with the versions that the protocol facts were taken
 /// from. A set whose list changes is installed anew.
@@ -108,6 +113,9 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
             env.insert(name, path);
         }
     }
+    if is_aws_2() {
+        env.insert("E2E_AWS2", PathBuf::from(AWS_2));
+    }
     if PYTHON.is_ready()? {
         env.insert("E2E_PYTHON", PYTHON.folder()?.join("bin/python"));
         env.insert("E2E_AWS", PYTHON.folder()?.join("bin/aws"));
@@ -119,6 +127,11 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
         env.insert("E2E_NODE_MODULES", NODE.folder()?.join("node_modules"));
     }
     Ok(env)
+}
+
+/// Whether Debian's aws CLI is here and of the second generation, as in all releases since 12.
+fn is_aws_2() -> bool {
+    Command::new(AWS_2).arg("--version").output().is_ok_and(|output| output.stdout.starts_with(b"aws-cli/2."))
 }
 
 /// `cargo deny`, installed first when in CI. `None` on a person's machine without it.

@@ -12,11 +12,13 @@
 //! - [`wire`] has the shapes, `map` turns them into ours and back, `refusal` says no.
 //! - [`plugin`] is the client's side of a session's data channel, in the place of the vendor's plugin.
 //! - [`proto`] verifies signatures, reads bodies and documents, and is the data channel's machine: bytes in, values out.
+//! - [`client`] is the other half: it calls the service, AWS's own or another Ravelin's.
 //!
 //! This crate never knows: a store, the policy engine, another dialect, or how a target is spoken to.
 
 mod api;
 mod channel;
+pub mod client;
 #[cfg(test)]
 mod golden;
 mod map;

@@ -7,6 +7,7 @@
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
 //! screen    how an answer is shown          table  columns that fit    plain   what untrusted text may look like
 //! failure   what is said, and the exit status             ask          questions to the person
+//! ssm       Session Manager as `aws ssm`; a world of its own, which knows none of the above but plain and screen
 //! ```
 //!
 //! This module never knows: the store, the engine, a configuration file of the server. Exit statuses stand in
@@ -27,6 +28,7 @@ mod resolve;
 pub(crate) mod screen;
 mod sessions;
 mod span;
+mod ssm;
 pub(crate) mod table;
 mod targets;
 mod watch;
@@ -55,6 +57,9 @@ pub enum Command {
     Bastion(bastion::BastionArgs),
     /// Say as whom the bastion knows you
     Whoami(Globals),
+    /// Call AWS Session Manager, or any Ravelin, as `aws ssm` does
+    #[command(disable_help_flag = true)]
+    Ssm(ssm::SsmArgs),
     /// Write a completion script for a shell
     #[command(after_help = completions::HELP)]
     Completions(completions::CompletionsArgs),
@@ -189,6 +194,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Bastion(args) => bastion::carry_out(args).await,
         Command::Whoami(globals) => whoami::whoami(&Client::new(&globals)?, &Screen::new(&globals.shown)?).await,
+        Command::Ssm(args) => Ok(ssm::run(args).await),
         Command::Completions(args) => completions::write(args),
     }
 }

@@ -12,3 +12,4 @@ mod kill;
 mod powershell;
 mod recordings;
 mod ssh;
+mod ssm;

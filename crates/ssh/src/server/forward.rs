@@ -63,7 +63,10 @@ pub(super) async fn direct(
     match opened {
         Ok(target) => {
             reply.accept().await;
-            let to = destination(&to.host, to.port);
+            let to = match &to {
+                Far::Port(to) => destination(&to.host, to.port),
+                Far::Socket(path) => printable(path, DESTINATION_CHARS_MAX),
+            };
             join(&connection, channel, target, &up, Some(Purpose::Forward { inward: false, to })).await;
         }
         Err(russh::Error::ChannelOpenFailure(reason)) => reply.reject(reason).await,
@@ -129,10 +132,12 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &A
     });
 }
 
+/// Longest host or path that a recording names.
+const DESTINATION_CHARS_MAX: usize = 300;
+
 /// As a recording names it: without what deceives a reader, and not too long.
 fn destination(host: &str, port: u32) -> String {
-    const HOST_CHARS_MAX: usize = 300;
-    format!("{}:{port}", printable(host, HOST_CHARS_MAX))
+    format!("{}:{port}", printable(host, DESTINATION_CHARS_MAX))
 }
 
 /// Relays two open channels until one side closes; recorded where it has a purpose to be recorded for.

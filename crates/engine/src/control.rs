@@ -9,6 +9,7 @@ use crate::directory::Directory;
 use crate::egress::{Probe, Sight};
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
+use crate::meter::EngineMeter;
 use crate::recording::Recordings;
 use crate::registry::{Live, Registry};
 use futures_util::stream::{self, StreamExt};
@@ -102,6 +103,7 @@ pub struct Control {
     denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
     recordings: Option<Arc<Recordings>>,
+    meter: Arc<EngineMeter>,
 }
 
 impl Control {
@@ -126,9 +128,10 @@ impl Control {
         denials: Arc<Denials>,
         closed: Arc<AtomicBool>,
         recordings: Option<Arc<Recordings>>,
+        meter: Arc<EngineMeter>,
     ) -> Self {
         let probe = Arc::new(Probe::new());
-        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings }
+        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings, meter }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -185,10 +188,26 @@ impl Control {
         reason: &str,
         wait: Duration,
     ) -> Result<Termination, Refusal> {
+        let begun = tokio::time::Instant::now();
         let live = self.registry.live(id);
+        let outcome = self.terminate_live(caller, id, live.as_ref(), reason, wait).await;
+        if let (Ok(Termination::Confirmed { .. }), Some(live)) = (&outcome, &live) {
+            self.meter.killed(begun.elapsed().saturating_sub(live.closed_for()));
+        }
+        outcome
+    }
+
+    async fn terminate_live(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        live: Option<&Arc<Live>>,
+        reason: &str,
+        wait: Duration,
+    ) -> Result<Termination, Refusal> {
         // A store that is stuck must not hold up the end of a session that is at hand.
         let read = within(Self::WISH_MAX, self.store.session(id)).await;
-        let session = match (read, &live) {
+        let session = match (read, live) {
             (Ok(Some(session)), _) => session,
             (Ok(None), _) => return Err(Refusal::not_found("session", id)),
             (Err(refusal), None) => return Err(refusal),
@@ -206,7 +225,7 @@ impl Control {
         if !self.may(caller, Action::TerminateSession, Resource::of(&session)) {
             return Err(self.deny(caller, Action::TerminateSession, Some(id)).await);
         }
-        let order = self.clone().order_end(id.clone(), live, by_operator(caller, reason), wait);
+        let order = self.clone().order_end(id.clone(), live.cloned(), by_operator(caller, reason), wait);
         // A caller who goes away must not leave a row that says terminating before a connection that goes on.
         self.tasks.spawn(order).await.map_err(|_| Refusal::internal("the task that ends a session has gone"))?
     }

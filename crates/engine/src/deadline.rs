@@ -3,6 +3,7 @@
 //! A call that is given up may still take effect, as a whole; the port says so of every call that is dropped. Where that
 //! would leave something behind, its caller knows: see [`crate::supervisor`] on a row that is written too late.
 
+use crate::meter::EngineMeter;
 use async_trait::async_trait;
 use ravelin_model::audit::Deed;
 use ravelin_model::credential::Credential;
@@ -13,22 +14,35 @@ use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A store whose answers come within `max`.
+/// A store whose answers come within `max`, and are timed.
 pub(crate) struct Deadline {
     inner: Arc<dyn Store>,
     max: Duration,
+    meter: Arc<EngineMeter>,
 }
 
 impl Deadline {
     /// A start may have to end thousands of left-over sessions; nobody is served yet.
     const START_MAX: Duration = Duration::from_secs(120);
 
-    pub(crate) fn new(inner: Arc<dyn Store>, max: Duration) -> Self {
-        Self { inner, max }
+    pub(crate) fn new(inner: Arc<dyn Store>, max: Duration, meter: Arc<EngineMeter>) -> Self {
+        Self { inner, max, meter }
     }
 
-    async fn within<T>(&self, call: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-        within(self.max, call).await
+    /// `name` is one of [`crate::meter::STORE_CALLS`].
+    async fn within<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        self.timed(name, within(self.max, call)).await
+    }
+
+    async fn timed<T>(&self, name: &'static str, call: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let begun = tokio::time::Instant::now();
+        let answer = call.await;
+        self.meter.store_answered(name, begun.elapsed(), &answer);
+        answer
     }
 }
 
@@ -46,45 +60,45 @@ pub(crate) async fn within<T>(max: Duration, call: impl Future<Output = Result<T
 #[async_trait]
 impl Store for Deadline {
     async fn start_node(&self, node: &NodeId) -> Result<NodeStart, Refusal> {
-        within(Self::START_MAX.max(self.max), self.inner.start_node(node)).await
+        self.timed("start", within(Self::START_MAX.max(self.max), self.inner.start_node(node))).await
     }
 
     /// INVARIANT: has no bound here, because a row that is written after its caller left must find somebody who closes it.
     /// The supervisor, its one caller, waits for it in a task of its own and bounds the wait of whoever asked.
     async fn open(&self, draft: Draft) -> Result<Session, Refusal> {
-        self.inner.open(draft).await
+        self.timed("open", self.inner.open(draft)).await
     }
 
     async fn apply_aged(&self, id: &SessionId, events: Vec<Aged>) -> Result<Applied, Refusal> {
-        self.within(self.inner.apply_aged(id, events)).await
+        self.within("apply", self.inner.apply_aged(id, events)).await
     }
 
     async fn flush(&self, batch: Vec<(SessionId, Activity)>) -> Result<(), Refusal> {
-        self.within(self.inner.flush(batch)).await
+        self.within("flush", self.inner.flush(batch)).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, Refusal> {
-        self.within(self.inner.session(id)).await
+        self.within("read", self.inner.session(id)).await
     }
 
     async fn sessions(&self, query: &SessionQuery) -> Result<Page<Session>, Refusal> {
-        self.within(self.inner.sessions(query)).await
+        self.within("list", self.inner.sessions(query)).await
     }
 
     async fn prune_sessions(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
-        self.within(self.inner.prune_sessions(before, limit)).await
+        self.within("prune", self.inner.prune_sessions(before, limit)).await
     }
 
     async fn prune_events(&self, before: Time, limit: u32) -> Result<u64, Refusal> {
-        self.within(self.inner.prune_events(before, limit)).await
+        self.within("prune", self.inner.prune_events(before, limit)).await
     }
 
     async fn record(&self, deed: Deed) -> Result<u64, Refusal> {
-        self.within(self.inner.record(deed)).await
+        self.within("record", self.inner.record(deed)).await
     }
 
     async fn events(&self, after: u64, limit: u32) -> Result<EventPage, Refusal> {
-        self.within(self.inner.events(after, limit)).await
+        self.within("events", self.inner.events(after, limit)).await
     }
 
     /// A wait by its nature; who calls it has other things to wait for beside it.
@@ -93,22 +107,22 @@ impl Store for Deadline {
     }
 
     async fn add_credential(&self, credential: Credential, by: &Actor) -> Result<Credential, Refusal> {
-        self.within(self.inner.add_credential(credential, by)).await
+        self.within("credentials", self.inner.add_credential(credential, by)).await
     }
 
     async fn credential(&self, id: &CredentialId) -> Result<Option<Credential>, Refusal> {
-        self.within(self.inner.credential(id)).await
+        self.within("credentials", self.inner.credential(id)).await
     }
 
     async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
-        self.within(self.inner.credentials()).await
+        self.within("credentials", self.inner.credentials()).await
     }
 
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
-        self.within(self.inner.revoke_credential(id, by)).await
+        self.within("credentials", self.inner.revoke_credential(id, by)).await
     }
 
     async fn now(&self) -> Result<Time, Refusal> {
-        self.within(self.inner.now()).await
+        within(self.max, self.inner.now()).await
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::directory::Directory;
 use crate::keys::{MasterKey, secret_digest};
+use crate::meter::EngineMeter;
 use crate::quota::{RecordQuota, neighbourhood};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use ravelin_model::audit::{AuditKind, Deed};
@@ -99,6 +100,7 @@ pub struct Identity {
     directory: Arc<Directory>,
     master: MasterKey,
     refused: Arc<RecordQuota<IpAddr>>,
+    meter: Arc<EngineMeter>,
 }
 
 /// The prefix that API tokens start with, for secret scanners to find.
@@ -120,8 +122,13 @@ pub(crate) fn still_known<'a>(
 const WRONG_PROOF: Refusal = Refusal::Unauthenticated { because: "the credentials are not valid" };
 
 impl Identity {
-    pub(crate) fn new(store: Arc<dyn Store>, directory: Arc<Directory>, master: MasterKey) -> Self {
-        Self { store, directory, master, refused: Arc::default() }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<Directory>,
+        master: MasterKey,
+        meter: Arc<EngineMeter>,
+    ) -> Self {
+        Self { store, directory, master, refused: Arc::default(), meter }
     }
 
     /// Whether `key` (OpenSSH one-line form without comment) belongs to the principal `claimed`. An offer of a key is
@@ -282,6 +289,7 @@ impl Identity {
 
     /// Puts a refused proof on record, as often as the record can bear, and gives the one answer.
     pub async fn refuse(&self, contact: &Contact, method: AuthMethod, claimed: &str) -> Refusal {
+        self.meter.proof_refused(method);
         if let Some(passed_over) = self.refused.admit(neighbourhood(contact.address.ip())) {
             let claimed = printable(claimed, 64);
             let deed = Deed {

@@ -23,6 +23,7 @@ pub mod identity;
 pub mod keys;
 pub mod leg;
 pub mod library;
+mod meter;
 pub mod pager;
 mod quota;
 pub mod recording;
@@ -43,11 +44,13 @@ pub use quota::neighbourhood;
 
 use crate::deadline::Deadline;
 use crate::denials::Denials;
+use crate::meter::EngineMeter;
 use crate::recording::Recordings;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
 use futures_util::stream::{self, StreamExt};
 use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::meter::Meters;
 use ravelin_model::ports::Store;
 use ravelin_model::session::{Actor, EndReason, Ending};
 use ravelin_model::{NodeId, Refusal, SessionId};
@@ -111,11 +114,14 @@ pub struct Engine {
     pub directory: Arc<Directory>,
     /// Seals and opens page tokens.
     pub pager: Pager,
+    /// Everything that counts in this process; the engine is registered, others register themselves.
+    pub meters: Arc<Meters>,
     /// Sessions of earlier lives of this node that were ended at this start.
     pub left_over: Vec<SessionId>,
     denials: Arc<Denials>,
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
+    supervisor: Arc<Supervisor>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     recordings: Option<Arc<Recordings>>,
@@ -152,10 +158,14 @@ impl Engine {
         config: Config,
         recording: Option<recording::Setup>,
     ) -> Result<Engine, Refusal> {
-        let store: Arc<dyn Store> = Arc::new(Deadline::new(store, config.store_wait_max));
+        let registry = Arc::new(Registry::default());
+        let closed = Arc::new(AtomicBool::new(false));
+        let meter = Arc::new(EngineMeter::new(Arc::clone(&registry), Arc::clone(&closed)));
+        let meters = Arc::new(Meters::default());
+        meters.register(Arc::clone(&meter) as Arc<dyn ravelin_model::meter::Meter>);
+        let store: Arc<dyn Store> = Arc::new(Deadline::new(store, config.store_wait_max, Arc::clone(&meter)));
         let start = store.start_node(&config.node).await?;
         let directory = Arc::new(Directory::new(rules));
-        let registry = Arc::new(Registry::default());
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let recordings = recording.map(|setup| Recordings::new(setup, Arc::clone(&store), tasks.clone()));
@@ -169,6 +179,7 @@ impl Engine {
             config: config.clone(),
             epoch: start.epoch,
             recordings: recordings.clone(),
+            meter: Arc::clone(&meter),
         });
         let reaper = Arc::clone(&supervisor);
         let reaper_stop = stopping.clone();
@@ -177,7 +188,6 @@ impl Engine {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
         let denials = Arc::new(Denials::new(Arc::clone(&store)));
-        let closed = Arc::new(AtomicBool::new(false));
         Ok(Engine {
             control: Control::new(
                 Arc::clone(&store),
@@ -188,10 +198,13 @@ impl Engine {
                 Arc::clone(&denials),
                 Arc::clone(&closed),
                 recordings.clone(),
+                Arc::clone(&meter),
             ),
-            gate: Gate::new(Arc::clone(&directory), supervisor, Arc::clone(&denials), closed),
-            identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone()),
+            gate: Gate::new(Arc::clone(&directory), Arc::clone(&supervisor), Arc::clone(&denials), closed),
+            supervisor,
+            identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone(), meter),
             pager: Pager::new(&master),
+            meters,
             left_over: start.ended,
             directory,
             denials,
@@ -266,6 +279,15 @@ impl Engine {
     #[must_use]
     pub fn recordings_failed(&self) -> u64 {
         self.recordings.as_ref().map_or(0, |recordings| recordings.failures())
+    }
+
+    /// Compares what the store lists as live on this node with what is connected, as the node does every half minute, and
+    /// says how many have no connection. It must be none.
+    ///
+    /// # Errors
+    /// What the store refuses.
+    pub async fn look_for_ghosts(&self) -> Result<usize, Refusal> {
+        self.supervisor.look_for_ghosts().await
     }
 
     /// Live sessions on this node.

@@ -4,9 +4,11 @@
 
 use crate::Config;
 use crate::deadline::within;
+use crate::meter::EngineMeter;
 use crate::recording::Recordings;
 use crate::registry::{Done, Full, Legs, Live, Registry};
 use ravelin_model::ports::Store;
+use ravelin_model::query::{SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Session};
 use ravelin_model::{Refusal, Time};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub(crate) struct Supervisor {
     pub(crate) config: Config,
     pub(crate) epoch: u64,
     pub(crate) recordings: Option<Arc<Recordings>>,
+    pub(crate) meter: Arc<EngineMeter>,
 }
 
 impl Supervisor {
@@ -30,6 +33,8 @@ impl Supervisor {
     const FLUSH_TICKS: u64 = 2;
     /// Old rows are looked for every this many ticks.
     const PRUNE_TICKS: u64 = 600;
+    /// What the store lists as live is compared with what is connected every this many ticks.
+    const GHOST_TICKS: u64 = 30;
     /// Rows that one transaction removes.
     const PRUNE_ROWS: u32 = 500;
     /// Between tries to write the end of a session into a store that cannot be written.
@@ -53,6 +58,7 @@ impl Supervisor {
         self.tasks.spawn(async move {
             match supervisor.store.open(draft).await {
                 Ok(_) => {
+                    supervisor.meter.session_started(opening.target.protocol);
                     // Wherever it gets lost on the way, it ends the session.
                     // What nobody waits for comes back and has to be dropped now: its drop ends the session.
                     drop(answer.send(Ok(Unclaimed(Some(Arc::clone(&opening))))));
@@ -97,6 +103,7 @@ impl Supervisor {
         live.set_closed();
         let done = self.take_down(live, &ending).await;
         let closed = done.closed;
+        self.meter.session_ended(done.ending.reason);
         live.done(done);
         self.registry.remove(live);
         tracing::info!(
@@ -207,12 +214,41 @@ impl Supervisor {
                 if tick % Self::FLUSH_TICKS == 0 {
                     self.flush().await?;
                 }
+                if tick % Self::GHOST_TICKS == 1 {
+                    self.look_for_ghosts().await?;
+                }
                 if tick % Self::PRUNE_TICKS == 0 { self.prune().await } else { Ok(()) }
             };
             if let Err(refusal) = outcome.await {
                 tracing::error!(?refusal, "the housekeeper could not do its round; it goes on with the next");
             }
         }
+    }
+
+    /// Compares what the store lists as live on this node with the registry. There must be nothing to find.
+    pub(crate) async fn look_for_ghosts(&self) -> Result<usize, Refusal> {
+        let filter = SessionFilter { node: Some(self.config.node.clone()), ..SessionFilter::live() };
+        let mut query = SessionQuery::first(filter, SessionQuery::LIMIT_MAX);
+        let mut ghosts = 0;
+        loop {
+            let page = self.store.sessions(&query).await?;
+            for session in page.items {
+                // One that ended while we were looking is no ghost; its row says so by now.
+                if self.registry.live(session.id()).is_none()
+                    && let Some(row) = self.store.session(session.id()).await?
+                    && row.state().is_live()
+                {
+                    tracing::error!(session = %row.id(), "the store lists a session as live that has no connection");
+                    ghosts += 1;
+                }
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        self.meter.ghosts_counted(ghosts);
+        Ok(ghosts)
     }
 
     async fn flush(&self) -> Result<(), Refusal> {

@@ -9,10 +9,12 @@ use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules, SessionLimits};
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::meter::{Sample, Value};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
+use ravelin_model::testkit::store::draft;
 use ravelin_model::{CredentialId, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
@@ -306,7 +308,7 @@ async fn a_kill_works_while_the_store_is_down_and_the_row_follows() {
 #[tokio::test]
 async fn the_end_is_the_moment_of_closing_however_late_the_store_hears_of_it() {
     let mut impatient = config();
-    impatient.store_wait_max = Duration::from_millis(50);
+    impatient.store_wait_max = Duration::from_secs(1);
     for hangs in [false, true] {
         let world = World::with(impatient.clone()).await;
         let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
@@ -349,8 +351,9 @@ async fn the_end_is_the_moment_of_closing_however_late_the_store_hears_of_it() {
 #[tokio::test]
 async fn a_store_that_hangs_holds_nobody_and_leaves_no_ghost() {
     let mut impatient = config();
-    impatient.store_wait_max = Duration::from_millis(50);
-    impatient.idle_max = Some(Duration::from_secs(2));
+    impatient.store_wait_max = Duration::from_millis(500);
+    // Longer than all the answers below take together.
+    impatient.idle_max = Some(Duration::from_secs(20));
     let world = World::with(impatient).await;
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
     let control = &world.engine.control;
@@ -408,6 +411,45 @@ async fn a_store_that_hangs_holds_nobody_and_leaves_no_ghost() {
     assert_eq!(alive.items, [], "a row without a connection is a ghost");
     let all = world.store.inner.sessions(&SessionQuery::first(SessionFilter::default(), 10)).await.expect("readable");
     assert_eq!(all.items.len(), 3, "the one whose row came too late is on record as well");
+}
+
+#[tokio::test]
+async fn figures_tell_what_happened_and_a_ghost_is_found() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let figure = |name: &str, label: &str| -> Option<Value> {
+        let family = world.engine.meters.read().into_iter().find(|family| family.name == name).expect("a family");
+        let is_it = |sample: &&Sample| label.is_empty() || sample.labels.iter().any(|(_, value)| value == label);
+        family.samples.iter().find(is_it).map(|sample| sample.value.clone())
+    };
+    let killed = world.open(&bob, &FakeLeg::new()).await;
+    let kept = world.open(&alice, &FakeLeg::new()).await;
+    assert_eq!(figure("ravelin_sessions", "web-1"), Some(Value::Level(2.0)));
+    let id = killed.session().clone();
+    world.engine.control.terminate(&alice, &id, "", WAIT).await.expect("permitted");
+    assert!(world.engine.identity.ssh_key("bob", "ssh-ed25519 WRONG", contact()).await.is_err());
+    assert_eq!(figure("ravelin_sessions", "connected"), Some(Value::Level(1.0)));
+    assert_eq!(figure("ravelin_sessions_started", "ssh"), Some(Value::Count(2)));
+    assert_eq!(figure("ravelin_sessions_ended", "disconnected_by_operator"), Some(Value::Count(1)));
+    assert_eq!(figure("ravelin_sessions_ended", "internal_error"), Some(Value::Count(0)));
+    assert_eq!(figure("ravelin_logins_refused", "ssh_key"), Some(Value::Count(1)));
+    let Some(Value::Spread(kills)) = figure("ravelin_kill_seconds", "") else { panic!("a histogram") };
+    assert_eq!(kills.buckets.iter().map(|(_, count)| count).sum::<u64>(), 1);
+    let Some(Value::Spread(opens)) = figure("ravelin_store_seconds", "open") else { panic!("a histogram") };
+    assert_eq!(opens.buckets.iter().map(|(_, count)| count).sum::<u64>(), 2);
+
+    assert_eq!(world.engine.look_for_ghosts().await, Ok(0));
+    let ghost = draft("bob", 7, &config().node, 1);
+    world.store.inner.open(ghost).await.expect("a row that nobody stands behind");
+    assert_eq!(world.engine.look_for_ghosts().await, Ok(1));
+    assert_eq!(figure("ravelin_ghosts", ""), Some(Value::Level(1.0)));
+    assert_eq!(figure("ravelin_ready", ""), Some(Value::Level(1.0)));
+    world.away(false, true);
+    assert!(world.engine.control.ready().await.is_err());
+    assert_eq!(figure("ravelin_ready", ""), Some(Value::Level(0.0)));
+    assert_eq!(figure("ravelin_store_failures", "events"), Some(Value::Count(1)));
+    world.away(false, false);
+    drop(kept);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub mod credential;
 pub mod document;
 pub mod id;
 pub mod inventory;
+pub mod meter;
 pub mod policy;
 pub mod ports;
 pub mod principal;

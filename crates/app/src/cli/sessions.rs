@@ -53,7 +53,7 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "WHEN", value_parser = span::moment_arg)]
     ended_until: Option<Timestamp>,
     /// Ended for this reason; may be repeated
-    #[arg(long, value_name = "REASON", value_parser = words(EndReason::ALL.iter().map(|r| r.word())))]
+    #[arg(long, visible_alias = "end-reason", value_name = "REASON", value_parser = words(EndReason::ALL.iter().map(|r| r.word())))]
     reason: Vec<String>,
     /// Ended by: a person, target:NAME or system
     #[arg(long, value_name = "ACTOR")]
@@ -215,7 +215,7 @@ fn history_view(sessions: &[wire::Session], screen: &Screen) -> View {
             Column::whole("STARTED").dispensable(2),
             Column::whole("LASTED").dispensable(2),
             Column::whole("ENDED").dispensable(1),
-            Column::whole("REASON"),
+            Column::whole("REASON").cut_to(12),
             Column::whole("BY").cut_to(6).dispensable(1),
             Column::whole("DETAIL").cut_to(10).dispensable(3),
         ],

@@ -12,6 +12,7 @@ pub(super) struct ConfigFile {
     pub(super) policies: Field<Vec<Written<String>>>,
     pub(super) node: NodeTable,
     pub(super) listen: ListenTable,
+    pub(super) metrics: MetricsTable,
     pub(super) tls: TlsTable,
     pub(super) ssh: SshTable,
     pub(super) limits: LimitsTable,
@@ -60,6 +61,11 @@ pub(super) struct ListenTable {
     pub(super) https: Field<SocketAddr>,
     pub(super) http: Field<SocketAddr>,
     pub(super) allow_plain_http: Field<bool>,
+}
+
+pub(super) struct MetricsTable {
+    pub(super) listen: Field<SocketAddr>,
+    pub(super) allow_remote: Field<bool>,
 }
 
 pub(super) struct TlsTable {
@@ -161,6 +167,10 @@ impl ConfigFile {
                 https: listen.address("https", "0.0.0.0:8443"),
                 http: listen.address("http", "127.0.0.1:8080"),
                 allow_plain_http: listen.flag("allow_plain_http"),
+            }),
+            metrics: file.section("metrics", |metrics| MetricsTable {
+                listen: metrics.address("listen", "127.0.0.1:9464"),
+                allow_remote: metrics.flag("allow_remote"),
             }),
             tls: file.section("tls", |tls| TlsTable {
                 cert: tls.text("cert"),

@@ -52,6 +52,8 @@ pub struct Config {
     pub https: Option<Bind>,
     /// The plain HTTP listener, if there is one.
     pub http: Option<Bind>,
+    /// The metrics listener, if there is one.
+    pub metrics: Option<Bind>,
     /// Where the HTTPS listener's certificate comes from.
     pub tls: Tls,
     /// What the SSH listener is set to.
@@ -136,6 +138,7 @@ impl Config {
             ("listen.ssh", address(&self.ssh) != address(&other.ssh)),
             ("listen.https", address(&self.https) != address(&other.https)),
             ("listen.http", address(&self.http) != address(&other.http)),
+            ("metrics.listen", address(&self.metrics) != address(&other.metrics)),
             ("tls", tls),
             ("ssh", self.ssh_server.differs(&other.ssh_server)),
             ("limits", self.limits != other.limits),

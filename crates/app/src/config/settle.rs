@@ -54,6 +54,7 @@ impl Limits {
 /// The configuration with all defaults. Where something is wrong it holds a default, and a fault has been reported.
 pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
     let (ssh, https, http) = listeners(file, reader);
+    let metrics = metrics(file, reader);
     let limits = limits(file, reader);
     let state_dir = file.node.state_dir.given().map_or_else(|| PathBuf::from(STATE_DIR), Written::path);
     // Fails for an empty path only, which is none of a directory's either.
@@ -69,6 +70,7 @@ pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
         ssh,
         https,
         http,
+        metrics,
         tls: tls_source(file, reader),
         ssh_server: ssh_server(file, reader),
         limits,
@@ -185,6 +187,22 @@ fn listeners(file: &ConfigFile, reader: &mut Reader) -> (Option<Bind>, Option<Bi
         Some(bind)
     });
     (ssh, https, http)
+}
+
+/// The metrics listener, if it is named; its figures need no proof, so other machines are let in by a word only.
+fn metrics(file: &ConfigFile, reader: &mut Reader) -> Option<Bind> {
+    let written = file.metrics.listen.given()?;
+    if !written.value.ip().is_loopback() && !file.metrics.allow_remote.value_or(false) {
+        let fix = "listen on 127.0.0.1, or set metrics.allow_remote = true";
+        reader.faults.push(written.fault("would show other machines the metrics without asking who they are", fix));
+    }
+    let listen = &file.listen;
+    let others = [&listen.ssh, &listen.https, &listen.http].into_iter().filter_map(Field::given);
+    if let Some(other) = others.into_iter().find(|other| other.value == written.value && written.value.port() != 0) {
+        let what = format!("is the address of another listener ({}: {})", other.place, other.key);
+        reader.faults.push(written.fault(what, "give each listener its own port"));
+    }
+    Some(Bind { address: written.value, origin: format!("{}: {}", written.place, written.key) })
 }
 
 fn limits(file: &ConfigFile, reader: &mut Reader) -> Limits {

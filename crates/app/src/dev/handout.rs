@@ -33,6 +33,7 @@ pub(super) struct Place {
     pub(super) ssh: SocketAddr,
     pub(super) https: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) metrics: SocketAddr,
     /// The bastion's SSH host key in the one-line form.
     pub(super) host_key: String,
 }
@@ -89,9 +90,11 @@ impl Handout<'_> {
         let path = |name: &str| self.state.path(name).display().to_string();
         let alias = |dialect: &str| self.target.aliases.get(dialect).cloned().unwrap_or_default();
         let bundle = path(BUNDLE_FILE);
-        let variables: [(&str, &str); 29] = [
+        let metrics = format!("http://{}/metrics", place.metrics);
+        let variables: [(&str, &str); 30] = [
             ("RAVELIN_URL", &https),
             ("RAVELIN_HTTP_URL", &http),
+            ("RAVELIN_METRICS_URL", &metrics),
             ("RAVELIN_TOKEN", person.token.expose_secret()),
             ("RAVELIN_SSH_HOST", &place.ssh.ip().to_string()),
             ("RAVELIN_SSH_PORT", &place.ssh.port().to_string()),
@@ -216,7 +219,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let state = StateDir::open(folder.path()).expect("a new directory");
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let place = Place { ssh: address(2222), https: address(8443), http: address(8080), host_key: String::new() };
+        let place = Place {
+            ssh: address(2222),
+            https: address(8443),
+            http: address(8080),
+            metrics: address(9464),
+            host_key: String::new(),
+        };
         let name = ravelin_model::TargetName::parse("demo").expect("a name");
         let id = crate::config::target_id(&name);
         let azure = Azure::unnamed();

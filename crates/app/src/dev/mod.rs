@@ -57,6 +57,9 @@ pub struct DevArgs {
     /// What is recorded of sessions: none, metadata or full
     #[arg(long, value_name = "MODE", default_value = "full", value_parser = mode)]
     record: Mode,
+    /// Where the metrics listener is; a free port unless given
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = address)]
+    metrics: SocketAddr,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -81,7 +84,8 @@ pub fn run(args: &DevArgs) -> ExitCode {
 }
 
 async fn dev(args: &DevArgs) -> anyhow::Result<()> {
-    for (flag, address) in [("--ssh", args.ssh), ("--https", args.https), ("--http", args.http)] {
+    let listeners = [("--ssh", args.ssh), ("--https", args.https), ("--http", args.http), ("--metrics", args.metrics)];
+    for (flag, address) in listeners {
         anyhow::ensure!(
             address.ip().is_loopback(),
             "{flag} {address}: ravelin dev listens on loopback only, because its keys lie in files and open a shell as \
@@ -123,6 +127,7 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
         ssh: sockets.ssh().context("the SSH listener is always configured here")?,
         https: sockets.https().context("the HTTPS listener is always configured here")?,
         http: sockets.http().context("the HTTP listener is always configured here")?,
+        metrics: sockets.metrics().context("the metrics listener is always configured here")?,
         host_key: ravelin_ssh::keys::public_line(&ssh_host_key(&config, &state)?)?,
     };
     let open = node.open(sockets, &config, &state)?;
@@ -159,6 +164,7 @@ fn config(args: &DevArgs, state: &StateDir) -> Config {
         ssh: bind(args.ssh, "--ssh"),
         https: bind(args.https, "--https"),
         http: bind(args.http, "--http"),
+        metrics: bind(args.metrics, "--metrics"),
         tls: Tls::OwnAuthority { names: names.into_iter().collect() },
         ssh_server: Ssh::unset(),
         limits: Limits::unset(),

@@ -69,7 +69,7 @@ const KEEPALIVE_TIMES: u32 = 4;
 /// How long a stop waits for answers that are under way.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 /// A pause after the system refused to give a socket.
-const BREATH: Duration = Duration::from_millis(100);
+pub(super) const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves until `stopping`; returns when every connection is closed.
 pub(crate) async fn serve(

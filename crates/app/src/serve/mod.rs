@@ -5,12 +5,14 @@
 //!
 //! - `node`: that order, and the order of a stop.
 //! - `http`, `doors`, `front`: connections; whose request it is; what a browser sees.
+//! - `metrics`: the figures, for Prometheus.
 //! - `reload`: files that change while the node runs.
 //! - `signals`: what the system tells the process, and what the process tells its service manager.
 
 mod doors;
 mod front;
 mod http;
+mod metrics;
 pub(crate) mod node;
 mod reload;
 pub(crate) mod signals;

@@ -2,7 +2,7 @@
 
 use super::doors::Doors;
 use super::signals::Signals;
-use super::{front, http};
+use super::{front, http, metrics};
 use crate::config::{Bind, Config, Recordings, Tls};
 use crate::state::StateDir;
 use crate::tls::{self, Authority, Certificate};
@@ -39,6 +39,7 @@ pub(crate) struct Sockets {
     ssh: Option<Taken>,
     https: Option<Taken>,
     http: Option<Taken>,
+    metrics: Option<Taken>,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,12 @@ impl Sockets {
                 }
             }
         };
-        let sockets = Self { ssh: take(&config.ssh), https: take(&config.https), http: take(&config.http) };
+        let sockets = Self {
+            ssh: take(&config.ssh),
+            https: take(&config.https),
+            http: take(&config.http),
+            metrics: take(&config.metrics),
+        };
         anyhow::ensure!(wrong.is_empty(), wrong);
         Ok(sockets)
     }
@@ -78,6 +84,11 @@ impl Sockets {
     /// The address of the HTTPS listener.
     pub(crate) fn https(&self) -> Option<SocketAddr> {
         self.https.as_ref().map(|taken| taken.address)
+    }
+
+    /// The address of the metrics listener.
+    pub(crate) fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|taken| taken.address)
     }
 
     /// The address of the HTTP listener.
@@ -129,13 +140,14 @@ pub(crate) struct Open {
     ssh: Option<SocketAddr>,
     https: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     authority: Option<PathBuf>,
 }
 
 impl Open {
     /// Each open listener with its address.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        let all = [("ssh", self.ssh), ("https", self.https), ("http", self.http)];
+        let all = [("ssh", self.ssh), ("https", self.https), ("http", self.http), ("metrics", self.metrics)];
         all.into_iter().filter_map(|(what, address)| Some((what, address?)))
     }
 
@@ -169,7 +181,7 @@ impl Node {
 
     /// Opens the doors.
     pub(crate) fn open(&mut self, sockets: Sockets, config: &Config, state: &StateDir) -> anyhow::Result<Open> {
-        let (ssh, https, http) = (sockets.ssh(), sockets.https(), sockets.http());
+        let (ssh, https, http, metrics) = (sockets.ssh(), sockets.https(), sockets.http(), sockets.metrics());
         let mut authority = None;
         let tls = match &sockets.https {
             None => None,
@@ -226,7 +238,11 @@ impl Node {
                 self.listeners.spawn(http::serve(listen(taken)?, tls, doors.clone(), self.stopping.clone()));
             }
         }
-        Ok(Open { ssh, https, http, authority })
+        if let Some(taken) = sockets.metrics {
+            let meters = Arc::clone(&self.engine.meters);
+            self.listeners.spawn(metrics::serve(listen(taken)?, meters, self.stopping.clone()));
+        }
+        Ok(Open { ssh, https, http, metrics, authority })
     }
 
     /// The certificate to show, and the authority to trust where it is our own. A self-made one is renewed for as long

@@ -70,7 +70,7 @@ pub struct Spread {
     /// All of them together, in seconds.
     pub sum: f64,
     /// Upper bound in seconds, and how many were above the bound before and not above this one. The last bound is
-    /// [`f64::MAX`].
+    /// [`f64::INFINITY`].
     pub buckets: Vec<(f64, u64)>,
 }
 
@@ -136,7 +136,7 @@ impl Durations {
     #[must_use]
     pub fn spread(&self) -> Spread {
         let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-        let bounds = Self::BOUNDS_MICROS.iter().map(|micros| seconds(*micros)).chain([f64::MAX]);
+        let bounds = Self::BOUNDS_MICROS.iter().map(|micros| seconds(*micros)).chain([f64::INFINITY]);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         Spread { sum: seconds(self.sum_micros.load(Ordering::Relaxed)), buckets: bounds.zip(counts).collect() }
     }

@@ -209,9 +209,11 @@ pub struct SessionPage {
 pub struct Terminate {
     /// Shown to the person at the keyboard and kept in the record; at most 400 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 400)]
     pub reason: Option<String>,
     /// How long to wait for both sockets to be closed, in milliseconds, 0 to 60000; 5000 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 60_000)]
     pub wait_ms: Option<u64>,
 }
 
@@ -220,12 +222,15 @@ pub struct Terminate {
 #[serde(deny_unknown_fields)]
 pub struct TerminateMany {
     /// 1 to 10000 full ids.
+    #[schema(min_items = 1, max_items = 10_000)]
     pub ids: Vec<String>,
     /// As in `Terminate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 400)]
     pub reason: Option<String>,
     /// As in `Terminate`; one wait for all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 60_000)]
     pub wait_ms: Option<u64>,
 }
 
@@ -244,9 +249,11 @@ pub struct TerminateMatching {
     pub expect: Option<u64>,
     /// As in `Terminate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 400)]
     pub reason: Option<String>,
     /// As in `Terminate`; one wait for all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 60_000)]
     pub wait_ms: Option<u64>,
 }
 
@@ -518,9 +525,11 @@ pub struct IssueCredential {
     pub kind: CredentialKind,
     /// Whom it shall prove; the caller unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
     pub principal: Option<String>,
     /// A note on it, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub note: Option<String>,
     /// When it stops working: a time in RFC 3339, or how long it lasts, such as `90d` or `12h`. Never unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -53,9 +53,13 @@ enum Command {
     Client(cli::Command),
 }
 
-/// Runs what the command line says; exit status 2 when it says nothing that can be run.
+/// Runs what the command line says, or a session when it is called by the name of AWS's plugin; exit status 2 when it says nothing that can be run.
 #[must_use]
 pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|program| cli::is_plugin(&program)) {
+        return cli::run_as_plugin(args);
+    }
     let Ravelin { command } = Ravelin::parse();
     match command {
         Command::Dev(args) => dev::run(&args),

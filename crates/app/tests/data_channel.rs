@@ -321,6 +321,7 @@ impl Peer {
                     client_version: "1.2.677.0".to_owned(),
                     processed_client_actions: processed,
                     errors: Vec::new(),
+                    ravelin_exit_code: false,
                 };
                 self.send(PayloadType::HandshakeResponse, channel::encode(&response));
             }

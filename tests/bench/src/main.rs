@@ -6,12 +6,13 @@
 
 mod bulk;
 mod crowd;
+mod ssm;
 mod world;
 
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-const PARTS: &[&str] = &["bulk", "jump", "echo", "setup", "memory", "kill", "list"];
+const PARTS: &[&str] = &["bulk", "jump", "echo", "setup", "forward", "prompt", "memory", "kill", "list"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -24,7 +25,7 @@ async fn main() -> Result<()> {
     }
     let mut report = Report::default();
     let wants = |part: &str| parts.iter().any(|p| p == part);
-    if wants("bulk") || wants("jump") || wants("echo") || wants("setup") {
+    if ["bulk", "jump", "echo", "setup", "forward", "prompt"].into_iter().any(wants) {
         let peers = world::Peers::start()?;
         if wants("bulk") {
             bulk::throughput(&peers, &mut report)?;
@@ -37,6 +38,12 @@ async fn main() -> Result<()> {
         }
         if wants("setup") {
             bulk::setup(&peers, &mut report)?;
+        }
+        if wants("forward") {
+            ssm::forward(&peers, &mut report)?;
+        }
+        if wants("prompt") {
+            ssm::prompt(&peers, &mut report)?;
         }
     }
     if wants("memory") {

@@ -76,7 +76,7 @@ pub(crate) fn public(path: &Path) -> Result<String> {
     Ok(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
 }
 
-fn until_it_listens(port: u16) -> Result<()> {
+pub(crate) fn until_it_listens(port: u16) -> Result<()> {
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if begun.elapsed() > Duration::from_secs(20) {

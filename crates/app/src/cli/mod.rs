@@ -156,6 +156,22 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// Whether this program was started in the place of AWS's session-manager-plugin.
+#[must_use]
+pub fn is_plugin(program: &std::ffi::OsStr) -> bool {
+    ssm::install::is_called_as_plugin(program)
+}
+
+/// Does what the aws CLI wants of its plugin.
+#[must_use]
+pub fn run_as_plugin(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(ssm::session::as_plugin(args)),
+        Err(error) => Failure::other(format!("cannot start: {error}")).tell(),
+    }
+}
+
 /// Does what the command says and tells the outcome by the exit status.
 #[must_use]
 pub fn run(command: Command) -> ExitCode {

@@ -49,6 +49,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(95);
 const OWED_MAX: Duration = Duration::from_secs(300);
 /// How long the end of a session may take on the wire.
 const LAST_WORD_MAX: Duration = Duration::from_secs(5);
+/// How long a client may take to close the connection after the last word.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long a farewell may take; the engine cuts then.
 const FAREWELL_MAX: Duration = Duration::from_millis(10);
 /// How long a target may take to hear that a session is over.
@@ -185,6 +187,8 @@ struct Desk<'a> {
     exit: String,
     /// How the session ends, once that is clear, and since when.
     ends: Option<(EndReason, String, Instant)>,
+    /// Since when the last word is written.
+    said_all: Option<Instant>,
 }
 
 type Openings<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Opened> + Send + 'a>>>;
@@ -213,6 +217,7 @@ impl<'a> Desk<'a> {
             lost: false,
             exit: String::new(),
             ends: None,
+            said_all: None,
         }
     }
 
@@ -311,8 +316,14 @@ impl<'a> Desk<'a> {
     /// Whether the session's end has gone out, or has had its time.
     fn done(&mut self, now: Instant) -> Option<(EndReason, String)> {
         let (reason, detail, since) = self.ends.as_ref()?;
-        let gone_out =
+        let written =
             self.host.is_finished() && self.line.as_ref().is_none_or(|line| line.outgoing.is_none() && !line.dirty);
+        if written {
+            self.said_all.get_or_insert(now);
+        }
+        // The client closes when it has read the last word. Whoever closes first may lose what was said last.
+        let closed = self.line.is_none() || self.said_all.is_some_and(|at| now.duration_since(at) >= CLOSE_MAX);
+        let gone_out = written && closed;
         // Who is away may come back for the last word, as long as a client may stay away at all.
         let timed_out = self.line.is_some() && now.duration_since(*since) >= LAST_WORD_MAX;
         (gone_out || timed_out || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))

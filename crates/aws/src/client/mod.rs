@@ -221,6 +221,17 @@ impl Client {
         shape::read(&operation.output, value, "", &self.config.times).map_err(unreadable)
     }
 
+    /// The credentials and the region that the next call is signed with; `None` when calls go unsigned.
+    ///
+    /// # Errors
+    /// [`CallFault::NoCredentials`] and [`CallFault::Credentials`].
+    pub async fn signer(&self) -> Result<Option<(Credentials, String)>, CallFault> {
+        match &self.config.credentials {
+            Some(provider) => Ok(Some((self.credentials(provider).await?, self.config.region.clone()))),
+            None => Ok(None),
+        }
+    }
+
     async fn headers(
         &self,
         operation: &Operation,

@@ -139,6 +139,9 @@ impl Keeper {
                 Left::Lost(lost) => lost,
             };
             self.client.detach();
+            if self.deliver_rest().await {
+                return Ok(());
+            }
             fruitless = if self.fruits { 0 } else { fruitless + 1 };
             first &= !self.fruits;
             tracing::debug!(lost, fruitless, "the data channel was lost");
@@ -147,6 +150,18 @@ impl Keeper {
             }
             let Some((again, fresh)) = self.come_back(&lost, first, fruitless).await? else { return Ok(()) };
             (socket, token) = (again, fresh);
+        }
+    }
+
+    /// Gives the session what came before a loss. Whether that was the end, or nobody is interested any more.
+    async fn deliver_rest(&mut self) -> bool {
+        loop {
+            let waiting = self.event.take().or_else(|| self.client.poll_event(Instant::now()));
+            let Some(event) = waiting else { return self.over };
+            self.over |= matches!(event, Event::Closed(_) | Event::Broken(_));
+            if self.down.send(event).await.is_err() || self.over {
+                return true;
+            }
         }
     }
 

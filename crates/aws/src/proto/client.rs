@@ -344,6 +344,7 @@ impl Client {
             client_version: CLIENT_VERSION.to_owned(),
             errors: processed.iter().map(|action| &action.error).filter(|e| !e.is_empty()).cloned().collect(),
             processed_client_actions: processed,
+            ravelin_exit_code: self.ravelin,
         };
         let mut response = json!(response);
         // Go writes no list as `null`, and readers of theirs expect it.

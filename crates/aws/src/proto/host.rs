@@ -186,6 +186,8 @@ pub struct Host {
     phase: Phase,
     /// Whether errors and exit codes have payloads of their own.
     apart: bool,
+    /// Whether the exit code is told in any case.
+    tells_exit: bool,
     events: VecDeque<Event>,
     client_version: String,
 }
@@ -211,7 +213,7 @@ impl Host {
             events.push_back(Event::Broken("the parameters are too long".to_owned()));
         }
         let phase = Phase::Shaking { since: epoch.instant };
-        Self { delivery, purpose, phase, apart: false, events, client_version: String::new() }
+        Self { delivery, purpose, phase, apart: false, tells_exit: false, events, client_version: String::new() }
     }
 
     /// A connection is there. See [`Delivery::attach`].
@@ -352,6 +354,7 @@ impl Host {
         if self.delivery.send(PayloadType::HandshakeComplete, channel::encode(&complete), now).is_err() {
             return self.broken("the handshake could not be completed");
         }
+        self.tells_exit = response.ravelin_exit_code;
         self.begin(&response.client_version);
     }
 
@@ -450,13 +453,13 @@ impl Host {
     /// # Errors
     /// [`NotSent`]; nothing has changed then.
     pub fn say(&mut self, stream: u32, said: Said, now: Instant) -> Result<(), NotSent> {
-        let apart = self.apart;
+        let (apart, tells_exit) = (self.apart, self.tells_exit);
         match &mut self.phase {
             Phase::Open(Streams::One) => match said {
                 Said::Output(bytes) => self.delivery.send(PayloadType::Output, bytes, now),
                 Said::Error(bytes) if apart => self.delivery.send(PayloadType::StdErr, bytes, now),
                 Said::Error(bytes) => self.delivery.send(PayloadType::Output, bytes, now),
-                Said::Exit(code) if apart => {
+                Said::Exit(code) if apart || tells_exit => {
                     self.delivery.send(PayloadType::ExitCode, channel::encode_exit_code(code), now)
                 }
                 Said::Exit(_) | Said::Eof | Said::Closed | Said::Unreachable => Ok(()),

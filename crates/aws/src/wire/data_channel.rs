@@ -159,6 +159,9 @@ pub struct HandshakeResponsePayload {
     /// What went wrong; `null` when nothing did.
     #[serde(default, deserialize_with = "null_is_default")]
     pub errors: Vec<String>,
+    /// Not AWS's: the client takes the exit code of every kind of session, and does not print it.
+    #[serde(rename = "RavelinExitCode", default, skip_serializing_if = "std::ops::Not::not")]
+    pub ravelin_exit_code: bool,
 }
 
 /// One of `ProcessedClientActions`.

@@ -9,6 +9,7 @@ mod documents;
 mod first_light;
 mod hostile;
 mod kill;
+mod plugin;
 mod powershell;
 mod recordings;
 mod ssh;

@@ -5,6 +5,7 @@
 //! chain     credentials                    query   JMESPath                   fault      what is said, exit statuses
 //! text  table  yaml                        the forms of an answer; JSON is the client's own
 //! skeleton  --generate-cli-skeleton        help    what can be typed
+//! session   a session to its end, and the place of AWS's plugin      install   the link by the plugin's name
 //! ```
 //!
 //! What it prints is what the aws CLI prints, byte for byte, so that scripts need not know which of the two they call:
@@ -17,7 +18,9 @@ mod chain;
 mod fault;
 mod help;
 mod input;
+pub(crate) mod install;
 mod query;
+pub(crate) mod session;
 mod settings;
 mod skeleton;
 mod table;
@@ -58,12 +61,12 @@ pub(super) async fn run(args: SsmArgs) -> ExitCode {
         Err(fault) => return fault.tell(Generation::One),
     };
     match carry_out(args, generation).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fault) => fault.tell(generation),
     }
 }
 
-async fn carry_out(args: SsmArgs, generation: Generation) -> Result<(), Fault> {
+async fn carry_out(args: SsmArgs, generation: Generation) -> Result<ExitCode, Fault> {
     let tokens: Vec<String> = args
         .args
         .into_iter()
@@ -72,32 +75,33 @@ async fn carry_out(args: SsmArgs, generation: Generation) -> Result<(), Fault> {
     let asks_for_help = |token: &String| matches!(token.as_str(), "--help" | "-h");
     if tokens.iter().any(asks_for_help) {
         let known = tokens.iter().find_map(|token| operation(token));
-        return put(&help::text(known));
+        return said(&help::text(known));
     }
     let line = args::globals(&tokens)?;
     let globals = &line.globals;
     if globals.has("version") {
-        return put(concat!("ravelin/", env!("CARGO_PKG_VERSION"), "\n"));
+        return said(concat!("ravelin/", env!("CARGO_PKG_VERSION"), "\n"));
     }
     let query = globals.one("query").map(Query::parse).transpose().map_err(Fault::parameter)?;
     let (command, rest) = args::command(&line.rest);
     let operation = match command {
         None => return Err(Fault::usage("the following arguments are required: operation")),
-        Some("help") => return put(&help::text(None)),
+        Some("help") => return said(&help::text(None)),
+        Some("install-plugin") => return said(&install::install(&rest)?),
         Some(command) => operation(command).ok_or_else(|| {
             let names = args::columns(commands().map(|operation| operation.command));
             Fault::usage(format!("argument operation: Invalid choice, valid choices are:\n\n{names}"))
         })?,
     };
     if rest.first().is_some_and(|token| token == "help") {
-        return put(&help::text(Some(operation)));
+        return said(&help::text(Some(operation)));
     }
     let options = args::of_operation(operation, &rest)?;
     let (request, paging) = input::read(operation, globals, &options, generation)?;
     let job = Job { operation, query };
     match options.one("generate-cli-skeleton") {
-        Some("input") => return put(&(shape::input_skeleton(&operation.input).to_json(Json::Pretty) + "\n")),
-        Some("yaml-input") => return put(&skeleton::yaml_input(&operation.input)),
+        Some("input") => return said(&(shape::input_skeleton(&operation.input).to_json(Json::Pretty) + "\n")),
+        Some("yaml-input") => return said(&skeleton::yaml_input(&operation.input)),
         Some(_) | None => {}
     }
     let settings = Settings::load(globals).await?;
@@ -106,7 +110,7 @@ async fn carry_out(args: SsmArgs, generation: Generation) -> Result<(), Fault> {
         input::checked(operation, &request)?;
         // Times in a skeleton are a date of Python's, which JSON shows in another way than text.
         let epoch = if view.format == Format::Json { "1970-01-01T00:00:00" } else { "1970-01-01 00:00:00" };
-        return job.whole(&view, shape::output_skeleton(&operation.output, epoch));
+        return job.whole(&view, shape::output_skeleton(&operation.output, epoch)).map(|()| ExitCode::SUCCESS);
     }
     input::checked(operation, &first(&request, &paging))?;
     if globals.has("debug") {
@@ -114,16 +118,24 @@ async fn carry_out(args: SsmArgs, generation: Generation) -> Result<(), Fault> {
     }
     let client = settings.client(globals, generation, view.times.clone())?;
     if paging.on {
-        job.listing(&view, &client, request, &paging).await
+        job.listing(&view, &client, request, &paging).await.map(|()| ExitCode::SUCCESS)
     } else {
         let answer = client.call(operation, &Value::Map(Box::new(request))).await?;
-        job.whole(&view, answer)
+        if operation.name == "StartSession" {
+            return Ok(session::run(&answer, client, settings.certificates(globals)).await);
+        }
+        job.whole(&view, answer).map(|()| ExitCode::SUCCESS)
     }
+}
+
+/// Says something on standard output.
+fn said(text: &str) -> Result<ExitCode, Fault> {
+    put(text).map(|()| ExitCode::SUCCESS)
 }
 
 /// What is offered here.
 fn commands() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().filter(|operation| operation.name != "StartSession")
+    OPERATIONS.iter()
 }
 
 fn operation(command: &str) -> Option<&'static Operation> {

@@ -12,6 +12,7 @@ use ravelin_aws::client::shape::Times;
 use ravelin_aws::client::{Client, Config, Retry};
 use reqwest::{Certificate, Url, redirect};
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Seconds to connect, and of silence, unless told otherwise.
@@ -204,6 +205,20 @@ impl Settings {
         Ok(Retry { attempts_max: attempts, always_told: standard })
     }
 
+    fn bundle(&self, globals: &Options) -> Option<String> {
+        let bundle = globals.one("ca-bundle").map(str::to_owned).or_else(|| variable("AWS_CA_BUNDLE"));
+        bundle.or_else(|| self.profile("ca_bundle")).or_else(|| variable("REQUESTS_CA_BUNDLE"))
+    }
+
+    /// The files with certificates that a data channel trusts; none for the system's. The vendor's plugin looks at the
+    /// second kind only, and the aws CLI at the first only.
+    pub(super) fn certificates(&self, globals: &Options) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> =
+            [self.bundle(globals), variable("SSL_CERT_FILE")].into_iter().flatten().map(PathBuf::from).collect();
+        files.dedup();
+        files
+    }
+
     fn http(&self, globals: &Options, endpoint: &Url) -> Result<reqwest::Client, Fault> {
         let seconds = |name: &str| match globals.one(name) {
             None => Ok(TIMEOUT),
@@ -224,8 +239,7 @@ impl Settings {
         if is_loopback(endpoint) {
             builder = builder.no_proxy();
         }
-        let bundle = globals.one("ca-bundle").map(str::to_owned).or_else(|| variable("AWS_CA_BUNDLE"));
-        let bundle = bundle.or_else(|| self.profile("ca_bundle")).or_else(|| variable("REQUESTS_CA_BUNDLE"));
+        let bundle = self.bundle(globals);
         if globals.has("no-verify-ssl") {
             builder = builder.tls_danger_accept_invalid_certs(true);
         } else if let Some(path) = bundle {

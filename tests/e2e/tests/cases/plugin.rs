@@ -1,0 +1,319 @@
+//! `ravelin` in the place of AWS's session-manager-plugin: the stock aws CLI starts it, `ssh` and `scp` go through it.
+
+use ravelin_e2e::{Running, Said, Server, binary, eventually, free_port, need, run, run_with};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file's size in the tests that compare what went through.
+const FILE_BYTES: usize = 64 << 20;
+
+/// A server, and a folder in which `session-manager-plugin` is a link to the binary.
+struct Bed {
+    server: Server,
+    path: String,
+    plugin: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let server = Server::dev();
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().display().to_string();
+        let made = server.ravelin(&["ssm", "install-plugin", "--dir", &dir]).ok();
+        assert!(made.contains("session-manager-plugin -> "), "{made}");
+        let path = format!("{dir}:{}", std::env::var("PATH").unwrap_or_default());
+        let plugin = folder.path().join("session-manager-plugin");
+        Bed { server, path, plugin, _folder: folder }
+    }
+
+    fn target(&self) -> &str {
+        self.server.var("RAVELIN_TARGET_AWS_ID")
+    }
+
+    /// `aws ssm start-session` with the plugin on PATH.
+    fn aws(&self, aws: &Path, args: &[&str]) -> Command {
+        let mut command = self.server.command(aws);
+        command.env("PATH", &self.path).args(["ssm", "start-session", "--target", self.target()]).args(args);
+        command
+    }
+
+    /// The same command line within a terminal.
+    fn in_terminal(&self, aws: &Path, args: &[&str]) -> Command {
+        let aws = aws.display().to_string();
+        let line = [&[aws.as_str(), "ssm", "start-session", "--target", self.target()][..], args].concat();
+        let mut command = self.server.command("script");
+        command.env("PATH", &self.path).env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line.join(" "), "/dev/null"]);
+        command
+    }
+
+    /// How the newest session of the history ended.
+    fn ended(&self) -> String {
+        let ended = eventually("the session is in the history", || {
+            self.server.live().is_empty().then(|| self.server.history().first().cloned()).flatten()
+        });
+        ended.to_string()
+    }
+}
+
+#[test]
+fn the_aws_cli_gets_a_shell_in_a_terminal() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let mut shell = Running::start(&mut bed.in_terminal(&aws, &[]));
+    shell.expect("Starting session with SessionId: ");
+    let _connected = bed.server.one_live("connected");
+    shell.send("echo a$((40+2))b; stty size; tty\r");
+    shell.expect("a42b");
+    shell.expect("/dev/pts/");
+    // Ctrl-C interrupts what runs there and not what runs here.
+    shell.send("echo s$((40+2))t; sleep 600\r");
+    shell.expect("s42t");
+    shell.send("\u{3}");
+    shell.send("echo after$((1+1))\r");
+    shell.expect("after2");
+    shell.send("exit\r");
+    shell.expect("Exiting session with sessionId: ");
+    assert_eq!(shell.wait(), 0, "{}", shell.printed());
+    assert!(bed.ended().contains("target_closed"));
+}
+
+#[test]
+fn a_tilde_and_a_dot_leave_a_session_and_end_it() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let mut shell = Running::start(&mut bed.in_terminal(&aws, &[]));
+    shell.expect("Starting session with SessionId: ");
+    let _connected = bed.server.one_live("connected");
+    shell.send("echo x$((1+1))y\r");
+    shell.expect("x2y");
+    shell.send("~?");
+    shell.expect("leave and end the session");
+    shell.send("\r~.");
+    assert_eq!(shell.wait(), 0, "{}", shell.printed());
+    eventually("the session is over", || bed.server.live().is_empty().then_some(()));
+}
+
+#[test]
+fn piped_input_passes_before_the_end_and_exit_codes_are_told() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let said = run_with(&mut bed.aws(&aws, &[]), b"echo a$((40+2))b\nexit 0\n");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("a42b"), "{said:?}");
+    // Without any exit: the end of the input ends the shell.
+    let said = run_with(&mut bed.aws(&aws, &[]), b"echo c$((40+2))d");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("c42d"), "{said:?}");
+    // The aws CLI tells of any other exit code of its plugin by 255 and a text.
+    let said = run_with(&mut bed.aws(&aws, &[]), b"exit 7\n");
+    assert!(said.code == 255 && said.err.contains("returned non-zero exit status 7"), "{said:?}");
+}
+
+#[test]
+fn a_command_keeps_its_streams_apart_and_tells_its_exit_code() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let command = |text: &str| {
+        let parameters = format!(r#"{{"command":["{text}"]}}"#);
+        run(&mut bed.aws(&aws, &["--document-name", "AWS-StartNonInteractiveCommand", "--parameters", &parameters]))
+    };
+    let said = command("echo out; echo err >&2; exit 0");
+    assert_eq!((said.code, said.out.as_str()), (0, "out\n"), "{said:?}");
+    assert!(said.err.contains("err\n"), "{said:?}");
+    let said = command("exit 9");
+    assert!(said.err.contains("returned non-zero exit status 9"), "{said:?}");
+}
+
+/// Bytes that no part of repeats at a small distance.
+fn bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .flatten()
+    .take(count)
+    .collect()
+}
+
+/// Takes everything of each connection, says it back from the first byte on, and ends when the other side has.
+fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let (mut reader, mut writer) = (&stream, &stream);
+                // Whoever leaves early has its reasons.
+                let _gone = std::io::copy(&mut reader, &mut writer);
+                let _gone = stream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    port
+}
+
+/// Sends all of it through a connection and expects it back.
+fn there_and_back(mut stream: TcpStream, data: &[u8]) {
+    let mut back = vec![0; data.len()];
+    let writer = stream.try_clone().expect("a second handle");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut writer = writer;
+            writer.write_all(data).expect("it takes");
+            writer.shutdown(Shutdown::Write).expect("it ends");
+        });
+        stream.read_exact(&mut back).expect("all comes back");
+    });
+    assert!(back == data, "what came back is something else");
+    assert_eq!(stream.read(&mut [0; 1]).expect("an end"), 0, "more than that came back");
+}
+
+fn forward(bed: &Bed, aws: &Path, document: &str, parameters: &str) -> (Running, u16) {
+    let mut session = Running::start(&mut bed.aws(aws, &["--document-name", document, "--parameters", parameters]));
+    session.expect("Waiting for connections...");
+    let printed = session.printed();
+    let port = printed.split("Port ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port");
+    (session, port.parse().expect("a number"))
+}
+
+#[test]
+fn a_port_is_forwarded_with_every_byte_for_many_connections_at_once() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let far = echo();
+    let (session, port) = forward(&bed, &aws, "AWS-StartPortForwardingSession", &format!("portNumber={far}"));
+    let connect = || TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    there_and_back(connect(), &bytes(FILE_BYTES));
+    let small = bytes(300_000);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| there_and_back(connect(), &small));
+        }
+    });
+    // Ctrl-C is how it ends.
+    ravelin_e2e::kill(session.pid(), "INT");
+    let plugin = eventually("the plugin's process", || child_of(session.pid()));
+    ravelin_e2e::kill(plugin, "INT");
+    let mut session = session;
+    assert_eq!(session.wait(), 0, "{}", session.printed());
+    eventually("the session is over", || bed.server.live().is_empty().then_some(()));
+}
+
+/// The one child of a process.
+fn child_of(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_told_of_and_the_session_goes_on() {
+    let aws = need!("E2E_AWS");
+    let bed = Bed::new();
+    let nobody = free_port();
+    let (mut session, port) = forward(&bed, &aws, "AWS-StartPortForwardingSession", &format!("portNumber={nobody}"));
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+    session.expect("Connection to destination port failed");
+}
+
+/// `ssh` options that make it go through the plugin.
+fn through(bed: &Bed, aws: &Path) -> Vec<String> {
+    let proxy = format!(
+        "ProxyCommand=env PATH={} {} ssm start-session --target {} --document-name AWS-StartSSHSession --parameters \
+         portNumber=%p",
+        bed.path,
+        aws.display(),
+        bed.target()
+    );
+    vec!["-o".to_owned(), proxy, "-o".to_owned(), "StrictHostKeyChecking=no".to_owned()]
+}
+
+/// The port that the development target listens on, as its inventory has it.
+fn target_port(server: &Server) -> String {
+    let targets = server.ravelin(&["targets", "ls", "-o", "json"]).json();
+    let target = ravelin_e2e::items(&targets).into_iter().next().expect("the development target");
+    target["port"].to_string()
+}
+
+fn ssh(bed: &Bed, aws: &Path, program: &Path) -> Command {
+    let mut command = bed.server.command(program);
+    command.args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-i"]);
+    command.args([bed.server.var("RAVELIN_SSH_KEY"), "-o", "UserKnownHostsFile=/dev/null"]);
+    command.args(through(bed, aws));
+    command
+}
+
+#[test]
+fn ssh_and_scp_go_through_and_files_arrive_whole() {
+    let aws = need!("E2E_AWS");
+    let program = need!("E2E_SSH");
+    let scp = need!("E2E_SCP");
+    let bed = Bed::new();
+    let port = target_port(&bed.server);
+    let said = run(ssh(&bed, &aws, &program).args(["-p", &port, "127.0.0.1", "echo out; exit 5"]));
+    assert_eq!((said.code, said.out.as_str()), (5, "out\n"), "{said:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("from"), bytes(FILE_BYTES)).expect("a file");
+    let far = format!("127.0.0.1:{}", path("far").display());
+    let up = run(ssh(&bed, &aws, &scp).args(["-q", "-P", &port]).arg(path("from")).arg(&far));
+    assert_eq!(up.code, 0, "{up:?}");
+    let down = run(ssh(&bed, &aws, &scp).args(["-q", "-P", &port]).arg(&far).arg(path("back")));
+    assert_eq!(down.code, 0, "{down:?}");
+    for name in ["far", "back"] {
+        assert!(std::fs::read(path(name)).expect("a file") == bytes(FILE_BYTES), "{name} is something else");
+    }
+}
+
+#[test]
+fn the_name_answers_as_the_aws_cli_asks() {
+    let bed = Bed::new();
+    let plugin = |args: &[&str]| -> Said { run(bed.server.command(&bed.plugin).args(args)) };
+    let version = plugin(&["--version"]).ok();
+    assert_eq!(version.trim().split('.').filter(|part| part.parse::<u32>().is_ok()).count(), 4, "{version}");
+    assert_eq!(plugin(&[]).code, 0);
+    let endpoint = bed.server.var("AWS_ENDPOINT_URL_SSM").to_owned();
+    for (args, text) in [
+        (&["nonsense"][..], "no call of the aws CLI"),
+        (&["{}", "eu-west-1", "StopSession", "", "{}", &endpoint], "not for this program"),
+        (&["{", "eu-west-1", "StartSession", "", "{}", &endpoint], "no JSON"),
+        (&["{}", "eu-west-1", "StartSession", "", "{}", &endpoint], "lacks SessionId"),
+        (&["AWS_SSM_START_SESSION_RESPONSE", "eu-west-1", "StartSession", "", "{}", &endpoint], "is not set"),
+        (
+            &[
+                r#"{"SessionId":"alice-0123456789abcdef0","TokenValue":"t","StreamUrl":"wss://127.0.0.1:1/x?token=q"}"#,
+                "eu-west-1",
+                "StartSession",
+                "",
+                "{}",
+                &endpoint,
+            ],
+            "cannot reach 127.0.0.1:1",
+        ),
+    ] {
+        let said = plugin(args);
+        assert!(said.code != 0 && said.err.contains(text), "{args:?}: {said:?}");
+    }
+    // A token that opens nothing, at a server that is there.
+    let url = endpoint.replacen("http", "ws", 1);
+    let answer = format!(
+        r#"{{"SessionId":"alice-0123456789abcdef0","TokenValue":"t","StreamUrl":"{url}/v1/data-channel/alice-0123456789abcdef0"}}"#
+    );
+    let said = plugin(&[&answer, "eu-west-1", "StartSession", "", "{}", &endpoint]);
+    assert!(said.code == 1 && said.err.contains("token is not valid"), "{said:?}");
+    // What is ours is made again, what is not stays.
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().display().to_string();
+    std::fs::write(folder.path().join("session-manager-plugin"), "the vendor's").expect("a file");
+    let refused = bed.server.ravelin(&["ssm", "install-plugin", "--dir", &dir]);
+    assert!(refused.code != 0 && refused.err.contains("--force"), "{refused:?}");
+    assert!(binary().exists());
+}

@@ -566,3 +566,211 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
     let mut next = || parts.next()?.parse::<u64>().ok();
     Some([next()?, next()?, next()?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn purpose(forwards: bool) -> Purpose {
+        Purpose {
+            session_type: if forwards { "Port" } else { "Standard_Stream" },
+            properties: Value::Null,
+            forwards,
+            separate: false,
+            welcome: String::new(),
+        }
+    }
+
+    /// Both ends, over a line that may lose everything that is on it.
+    struct Pair {
+        host: Host,
+        client: Delivery,
+        now: Instant,
+    }
+
+    impl Pair {
+        fn new(forwards: bool) -> Self {
+            let now = Instant::now();
+            let epoch = Epoch { instant: now, unix_ms: 1 };
+            let mut host = Host::new(purpose(forwards), epoch, Uuid::from_u128(1));
+            let mut client = Delivery::new(End::Client, Limits::CLIENT, epoch, Uuid::from_u128(2));
+            host.attach(now);
+            client.attach(now);
+            Self { host, client, now }
+        }
+
+        fn says(&mut self, payload_type: PayloadType, payload: impl Into<Bytes>) {
+            self.client.send(payload_type, payload.into(), self.now).expect("room");
+        }
+
+        fn shakes(&mut self, version: &str) {
+            let response = wire::HandshakeResponsePayload {
+                client_version: version.to_owned(),
+                processed_client_actions: Vec::new(),
+                errors: Vec::new(),
+            };
+            self.says(PayloadType::HandshakeResponse, channel::encode(&response));
+        }
+
+        /// What happens at the host, and what the client gets, once everything on the line has arrived.
+        fn run(&mut self) -> (Vec<Event>, Vec<(PayloadType, Bytes)>) {
+            let (mut events, mut got) = (Vec::new(), Vec::new());
+            loop {
+                let mut moved = false;
+                while let Some(Transmit::Message(bytes)) = self.client.poll_transmit(self.now) {
+                    self.host.handle(&bytes, self.now);
+                    moved = true;
+                }
+                while let Some(event) = self.host.poll_event(self.now) {
+                    events.push(event);
+                    moved = true;
+                }
+                while let Some(transmit) = self.host.poll_transmit(self.now) {
+                    moved = true;
+                    if let Transmit::Message(bytes) = transmit {
+                        self.client.handle(&bytes, self.now).expect("sound");
+                    }
+                }
+                while let Some(event) = self.client.poll_event() {
+                    if let delivery::Event::Data { payload_type, payload } = event {
+                        got.push((payload_type, payload));
+                    }
+                }
+                if !moved {
+                    return (events, got);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_old_client_has_one_connection_at_a_time() {
+        let mut pair = Pair::new(true);
+        pair.shakes("1.1.60.0");
+        assert_eq!(pair.run().0, [Event::Ready]);
+        pair.says(PayloadType::Output, &b"one"[..]);
+        let data = |bytes: &'static [u8]| Event::Data { stream: ONLY, bytes: Bytes::from_static(bytes) };
+        assert_eq!(pair.run().0, [Event::Open { stream: ONLY }, data(b"one")]);
+        pair.says(PayloadType::Flag, Flag::DisconnectToPort.encode());
+        pair.says(PayloadType::Output, &b"two"[..]);
+        assert_eq!(pair.run().0, [Event::Close { stream: ONLY }, Event::Open { stream: ONLY }, data(b"two")]);
+        // The port is gone: the client is told, and its next data connects anew.
+        pair.host.say(ONLY, Said::Unreachable, pair.now).expect("room");
+        assert_eq!(pair.run().1, [(PayloadType::Flag, Flag::ConnectToPortError.encode())]);
+        pair.says(PayloadType::Output, &b"three"[..]);
+        assert_eq!(pair.run().0, [Event::Open { stream: ONLY }, data(b"three")]);
+        pair.says(PayloadType::Flag, Flag::TerminateSession.encode());
+        assert_eq!(pair.run().0, [Event::Terminate]);
+    }
+
+    #[test]
+    fn a_shell_needs_no_handshake_and_a_port_does() {
+        let mut pair = Pair::new(false);
+        pair.says(PayloadType::Output, &b"ls\n"[..]);
+        let events = pair.run().0;
+        assert_eq!(events[..2], [Event::Ready, Event::Open { stream: ONLY }]);
+        let mut pair = Pair::new(true);
+        pair.says(PayloadType::Output, &b"x"[..]);
+        assert!(matches!(pair.run().0[..], [Event::Broken(_)]));
+    }
+
+    #[test]
+    fn a_client_that_does_not_answer_or_does_not_know_how_is_told() {
+        let mut pair = Pair::new(false);
+        pair.run();
+        pair.now += HANDSHAKE_MAX;
+        assert!(matches!(pair.run().0[..], [Event::Broken(_)]));
+        let mut pair = Pair::new(false);
+        let response = br#"{"ClientVersion":"1.2.0.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":3,"ActionResult":null,"Error":"?"}]}"#;
+        pair.says(PayloadType::HandshakeResponse, &response[..]);
+        assert!(matches!(pair.run().0[..], [Event::Broken(_)]));
+    }
+
+    #[test]
+    fn streams_beyond_the_bound_are_refused_and_the_others_go_on() {
+        let mut pair = Pair::new(true);
+        pair.shakes("1.2.677.0");
+        pair.run();
+        let mut frames = BytesMut::new();
+        for n in 0..=STREAMS_MAX {
+            smux::encode(Command::Syn, 3 + 2 * n as u32, &mut frames);
+        }
+        smux::encode_data(3, b"hello", &mut frames);
+        pair.says(PayloadType::Output, frames.freeze());
+        let (events, got) = pair.run();
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::Open { .. })).count(), STREAMS_MAX);
+        assert_eq!(events.last(), Some(&Event::Data { stream: 3, bytes: Bytes::from_static(b"hello") }));
+        let refused = 3 + 2 * STREAMS_MAX as u32;
+        let wanted = [(PayloadType::Output, fin(refused)), (PayloadType::Flag, Flag::ConnectToPortError.encode())];
+        assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn each_side_of_a_stream_ends_by_itself() {
+        let mut pair = Pair::new(true);
+        pair.shakes("1.2.677.0");
+        pair.run();
+        let frame = |command| {
+            let mut out = BytesMut::new();
+            smux::encode(command, 3, &mut out);
+            out.freeze()
+        };
+        pair.says(PayloadType::Output, frame(Command::Syn));
+        pair.says(PayloadType::Output, frame(Command::Fin));
+        assert_eq!(pair.run().0, [Event::Open { stream: 3 }, Event::Eof { stream: 3 }]);
+        pair.host.say(3, Said::Output(Bytes::from_static(b"late")), pair.now).expect("room");
+        pair.host.say(3, Said::Eof, pair.now).expect("room");
+        pair.host.say(3, Said::Closed, pair.now).expect("room");
+        let got: Vec<u8> = pair.run().1.into_iter().flat_map(|(_, payload)| payload).collect();
+        let mut wanted = BytesMut::new();
+        smux::encode_data(3, b"late", &mut wanted);
+        wanted.extend_from_slice(&fin(3));
+        assert_eq!(got, wanted, "and one end only");
+    }
+
+    proptest! {
+        /// Whatever the client sends, in whatever pieces, is what the streams get.
+        #[test]
+        fn what_goes_in_comes_out(
+            sends in prop::collection::vec((0..4_u32, prop::collection::vec(any::<u8>(), 1..2000)), 1..30),
+            piece in 1..5000_usize,
+        ) {
+            let mut pair = Pair::new(true);
+            pair.shakes("1.2.677.0");
+            pair.run();
+            let mut wire = BytesMut::new();
+            let mut wanted: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+            for (n, data) in &sends {
+                let stream = 3 + 2 * n;
+                if !wanted.contains_key(&stream) {
+                    smux::encode(Command::Syn, stream, &mut wire);
+                }
+                wanted.entry(stream).or_default().extend_from_slice(data);
+                smux::encode_data(stream, data, &mut wire);
+            }
+            let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+            while !wire.is_empty() {
+                let piece = wire.split_to(piece.min(wire.len())).freeze();
+                pair.says(PayloadType::Output, piece);
+                for event in pair.run().0 {
+                    if let Event::Data { stream, bytes } = event {
+                        found.entry(stream).or_default().extend_from_slice(&bytes);
+                    }
+                }
+            }
+            prop_assert_eq!(found, wanted);
+        }
+
+        #[test]
+        fn no_message_panics(messages in prop::collection::vec((0..13_u32, prop::collection::vec(any::<u8>(), 0..200)), 0..20)) {
+            for forwards in [false, true] {
+                let mut pair = Pair::new(forwards);
+                for (payload_type, payload) in &messages {
+                    pair.says(PayloadType::from(*payload_type), payload.clone());
+                }
+                pair.run();
+            }
+        }
+    }
+}

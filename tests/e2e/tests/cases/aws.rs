@@ -155,3 +155,78 @@ print(json.dumps({
     assert_eq!(out["sessions"], 3);
     assert_eq!(out["unknown"], "DoesNotExistException");
 }
+
+#[test]
+fn boto3_starts_resumes_and_ends_sessions_and_keeps_documents() {
+    let python = need!("E2E_PYTHON");
+    let server = Server::dev();
+    let out = run(server.command(&python).args([
+        "-c",
+        r#"
+import boto3, json, os
+ssm = boto3.client("ssm")
+target = os.environ["RAVELIN_TARGET_AWS_ID"]
+def code(call):
+    try:
+        call()
+    except ssm.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+content = {"schemaVersion": "1.0", "description": "short", "sessionType": "Standard_Stream",
+           "inputs": {"maxSessionDuration": "15", "idleSessionTimeout": "5"}}
+made = ssm.create_document(Name="Short", DocumentType="Session", Content=json.dumps(content))
+content["inputs"]["maxSessionDuration"] = "20"
+ssm.update_document(Name="Short", Content=json.dumps(content), DocumentVersion="$LATEST")
+ssm.update_document_default_version(Name="Short", DocumentVersion="2")
+ssm.add_tags_to_resource(ResourceType="Document", ResourceId="Short", Tags=[{"Key": "team", "Value": "web"}])
+started = ssm.start_session(Target=target, DocumentName="Short", Reason="a try")
+resumed = ssm.resume_session(SessionId=started["SessionId"])
+shown = ssm.describe_sessions(State="Active", Filters=[{"key": "SessionId", "value": started["SessionId"]}])["Sessions"][0]
+ssm.terminate_session(SessionId=started["SessionId"])
+late = ssm.resume_session(SessionId=started["SessionId"])
+names = [d["Name"] for p in ssm.get_paginator("list_documents").paginate(PaginationConfig={"PageSize": 3})
+         for d in p["DocumentIdentifiers"]]
+instances = [i for p in ssm.get_paginator("describe_instance_information").paginate()
+             for i in p["InstanceInformationList"]]
+print(json.dumps({
+    "status": made["DocumentDescription"]["Status"],
+    "content": json.loads(ssm.get_document(Name="Short")["Content"])["inputs"]["maxSessionDuration"],
+    "tags": ssm.list_tags_for_resource(ResourceType="Document", ResourceId="Short")["TagList"],
+    "tokens_differ": started["TokenValue"] != resumed["TokenValue"],
+    "same_url": started["StreamUrl"] == resumed["StreamUrl"], "url": started["StreamUrl"],
+    "shown": [shown["Status"], shown["Reason"], shown["DocumentName"], shown["MaxSessionDuration"]],
+    "late": late.get("TokenValue", ""),
+    "names": len(names), "unique": len(set(names)), "has": "Short" in names,
+    "instances": [[i["InstanceId"] == target, i["PingStatus"], i["ResourceType"]] for i in instances],
+    "unknown": code(lambda: ssm.start_session(Target="mi-00000000000000000")),
+    "port": code(lambda: ssm.start_session(Target=target, DocumentName="AWS-StartSSHSession", Parameters={"portNumber": ["70000"]})),
+    "exists": code(lambda: ssm.create_document(Name="Short", DocumentType="Session", Content=json.dumps(content))),
+    "same": code(lambda: ssm.update_document(Name="Short", Content=json.dumps(content), DocumentVersion="$LATEST")),
+    "gone": [ssm.delete_document(Name="Short") and None, code(lambda: ssm.get_document(Name="Short"))][1],
+    "setting": ssm.get_service_setting(SettingId="/ssm/managed-instance/activation-tier")["ServiceSetting"]["SettingValue"],
+    "foreign": code(lambda: ssm.send_command(DocumentName="AWS-RunShellScript", InstanceIds=[])),
+}))
+"#,
+    ]))
+    .json();
+    assert_eq!(out["status"], "Active");
+    assert_eq!(out["content"], "20");
+    assert_eq!(out["tags"], serde_json::json!([{"Key": "team", "Value": "web"}]));
+    assert_eq!((&out["tokens_differ"], &out["same_url"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert!(out["url"].as_str().is_some_and(|url| url.starts_with("wss://127.0.0.1:")), "{out}");
+    assert_eq!(out["shown"], serde_json::json!(["Connecting", "a try", "Short", "20"]));
+    assert_eq!(out["late"], "");
+    assert_eq!(out["names"], out["unique"], "pages do not repeat");
+    assert_eq!(out["has"], true);
+    assert_eq!(out["instances"], serde_json::json!([[true, "Online", "ManagedInstance"]]));
+    for (what, code) in [
+        ("unknown", "TargetNotConnected"),
+        ("port", "BadRequest"),
+        ("exists", "DocumentAlreadyExists"),
+        ("same", "DuplicateDocumentContent"),
+        ("gone", "InvalidDocument"),
+        ("foreign", "UnknownOperationException"),
+    ] {
+        assert_eq!(out[what], code, "{what}");
+    }
+    assert_eq!(out["setting"], "advanced");
+}

@@ -25,6 +25,7 @@ const SYSTEM: &[(&str, &str)] = &[
     ("htop", "htop"),
     // The second generation of the aws CLI, whose output `ravelin ssm` is held against.
     (AWS_2, "awscli"),
+    ("rsyslogd", "rsyslog"),
 ];
 
 /// Where Debian puts the aws CLI; an `aws` earlier in the PATH may be of the first generation.
@@ -40,7 +41,13 @@ struct Set {
 /// The Python packages that tests import or run.
 const PYTHON: Set = Set {
     name: "venv",
-    packages: &["boto3==1.44.5", "awscli==1.46.3", "azure-mgmt-network==33.1.0", "azure-identity==1.27.0"],
+    packages: &[
+        "boto3==1.44.5",
+        "awscli==1.46.3",
+        "azure-mgmt-network==33.1.0",
+        "azure-identity==1.27.0",
+        "moto[server]==5.2.1",
+    ],
 };
 
 /// The Azure CLI pins versions of everything, so it lives alone.
@@ -49,8 +56,9 @@ const AZURE_CLI: Set = Set { name: "azure-cli", packages: &["azure-cli==2.91.0"]
 /// All sets of Python packages.
 const PYTHON_SETS: &[Set] = &[PYTHON, AZURE_CLI];
 
-/// The npm packages that tests import.
-const NODE: Set = Set { name: "node", packages: &["@azure/arm-network@36.0.0", "@azure/identity@4.13.1"] };
+/// The npm packages that tests import or run.
+const NODE: Set =
+    Set { name: "node", packages: &["@azure/arm-network@36.0.0", "@azure/identity@4.13.1", "azurite@3.37.0"] };
 
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";
@@ -119,12 +127,17 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     if PYTHON.is_ready()? {
         env.insert("E2E_PYTHON", PYTHON.folder()?.join("bin/python"));
         env.insert("E2E_AWS", PYTHON.folder()?.join("bin/aws"));
+        env.insert("E2E_MOTO", PYTHON.folder()?.join("bin/moto_server"));
     }
     if AZURE_CLI.is_ready()? {
         env.insert("E2E_AZ", AZURE_CLI.folder()?.join("bin/az"));
     }
     if NODE.is_ready()? {
         env.insert("E2E_NODE_MODULES", NODE.folder()?.join("node_modules"));
+        env.insert("E2E_AZURITE", NODE.folder()?.join("node_modules/.bin/azurite-blob"));
+    }
+    if let Some(path) = find("rsyslogd") {
+        env.insert("E2E_RSYSLOGD", path);
     }
     Ok(env)
 }

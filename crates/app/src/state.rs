@@ -7,6 +7,7 @@ use anyhow::Context;
 use ravelin_engine::MasterKey;
 use ravelin_engine::keys::random_bytes;
 use ravelin_model::NodeId;
+use ravelin_model::ledger::{LedgerKey, PublicKey};
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -52,6 +53,9 @@ impl StateDir {
     const NODE_FILE: &'static str = "node-id";
     const MASTER_FILE: &'static str = "master.key";
     const STORE_FILE: &'static str = "ravelin.db";
+    const LEDGER_KEY_FILE: &'static str = "ledger.key";
+    /// The public half of the ledger's key: all that a verifier of the record needs.
+    pub const LEDGER_PUBLIC_FILE: &'static str = "ledger.pub";
 
     /// Takes the directory, making it when it is not there.
     ///
@@ -149,6 +153,28 @@ impl StateDir {
         Ok(MasterKey::new(bytes))
     }
 
+    /// The key that signs the audit record, drawn once, and whether that was now. Its public half lies beside it.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or understood, or when the two halves do not fit.
+    pub fn ledger_key(&self) -> anyhow::Result<(LedgerKey, bool)> {
+        let path = self.path(Self::LEDGER_KEY_FILE);
+        let is_new = !path.exists();
+        let text = self.keep_secret(Self::LEDGER_KEY_FILE, || Ok(hex(&random_bytes::<{ LedgerKey::SEED_BYTES }>())))?;
+        let seed = Zeroizing::new(unhex(text.trim()).with_context(|| {
+            format!("{} must hold {} hex digits; restore it from a backup", path.display(), 2 * LedgerKey::SEED_BYTES)
+        })?);
+        let key = LedgerKey::from_seed(&seed).with_context(|| format!("{} holds no key", path.display()))?;
+        let public = self.keep_public(Self::LEDGER_PUBLIC_FILE, || Ok(format!("{}\n", key.public())))?;
+        anyhow::ensure!(
+            PublicKey::parse(public.trim()) == Some(key.public()),
+            "{} is not the public half of {}; restore both from one backup, or remove the former to have it made anew",
+            self.path(Self::LEDGER_PUBLIC_FILE).display(),
+            path.display()
+        );
+        Ok((key, is_new))
+    }
+
     /// An SSH private key in OpenSSH form, made when there is none.
     ///
     /// # Errors
@@ -243,11 +269,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; MasterKey::BYTES]> {
-    if text.len() != 2 * MasterKey::BYTES || !text.is_ascii() {
+fn unhex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    if text.len() != 2 * BYTES || !text.is_ascii() {
         return None;
     }
-    let mut bytes = [0; MasterKey::BYTES];
+    let mut bytes = [0; BYTES];
     for (at, byte) in bytes.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
     }

@@ -10,22 +10,24 @@ use crate::egress::{Probe, Sight};
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
 use crate::meter::EngineMeter;
+use crate::quota::RecordQuota;
 use crate::recording::Recordings;
 use crate::registry::{Live, Registry};
 use futures_util::stream::{self, StreamExt};
 use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
-use ravelin_model::ports::{EventPage, Reading, Store};
-use ravelin_model::query::{Page, SessionFilter, SessionQuery};
+use ravelin_model::ports::{EntryPage, EventPage, Reading, Sinks, Store};
+use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
 use ravelin_model::recording::{Act, Entry, Found, Request, Search};
 use ravelin_model::session::{Activity, Actor, Aged, EndReason, Ending, Event, Session};
+use ravelin_model::sink::SinkStatus;
 use ravelin_model::text::printable;
 use ravelin_model::{CredentialId, PrincipalName, Refusal, SessionId, Target, Time};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -104,6 +106,8 @@ pub struct Control {
     closed: Arc<AtomicBool>,
     recordings: Option<Arc<Recordings>>,
     meter: Arc<EngineMeter>,
+    sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
+    exports: Arc<RecordQuota<PrincipalName>>,
 }
 
 impl Control {
@@ -115,6 +119,10 @@ impl Control {
     const WISH_MAX: Duration = Duration::from_secs(1);
     /// Events read at once while looking for those that a caller may see.
     const EVENTS_STEP: u32 = 500;
+    /// Longest that a page of an export waits for the store each time.
+    const EXPORT_MAX: Duration = Duration::from_secs(10);
+    /// One export asks for page after page; it is on record once in this time.
+    const EXPORT_WINDOW: Duration = Duration::from_secs(60);
     /// How often that is done for one answer, so that one caller cannot hold the store's readers.
     const EVENTS_STEPS_MAX: u32 = 20;
 
@@ -129,9 +137,11 @@ impl Control {
         closed: Arc<AtomicBool>,
         recordings: Option<Arc<Recordings>>,
         meter: Arc<EngineMeter>,
+        sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
     ) -> Self {
+        let exports = Arc::new(RecordQuota::new(Self::EXPORT_WINDOW, 1));
         let probe = Arc::new(Probe::new());
-        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings, meter }
+        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings, meter, sinks, exports }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -492,6 +502,65 @@ impl Control {
         self.store.wait_for_event(after).await;
     }
 
+    /// A stretch of the record with its chain: up to `limit` of the entries after number `after` that the filter selects,
+    /// what the chain stands on, and how far this answer has looked (go on from there). That somebody took a copy is on
+    /// record itself.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`]; what the store refuses.
+    pub async fn export(
+        &self,
+        caller: &Caller,
+        filter: &EventFilter,
+        after: u64,
+        limit: u32,
+    ) -> Result<(EntryPage, u64), Refusal> {
+        self.on_bastion(caller, Action::ExportAudit).await?;
+        let Some(ledger) = self.store.ledger() else {
+            return Err(Refusal::unavailable("the ledger", "this store keeps none"));
+        };
+        if let Some(passed_over) = self.exports.admit(caller.name().clone()) {
+            let facts = BTreeMap::from([
+                ("after".to_owned(), after.to_string()),
+                ("filter".to_owned(), filter.to_string()),
+                ("client_address".to_owned(), caller.contact().address.to_string()),
+                ("passed_over_before".to_owned(), passed_over.to_string()),
+            ]);
+            let actor = Actor::Principal(caller.name().clone());
+            self.store.record(Deed { kind: AuditKind::RecordExported, actor, session: None, facts }).await?;
+        }
+        let mut looked = after;
+        let mut found = Vec::new();
+        for _ in 1..Self::EVENTS_STEPS_MAX {
+            let page = within(Self::EXPORT_MAX, ledger.entries(looked, limit.max(Self::EVENTS_STEP))).await?;
+            let is_empty = page.entries.is_empty();
+            for entry in page.entries {
+                looked = entry.event.seq;
+                if filter.matches(&entry.event) {
+                    found.push(entry);
+                }
+                if found.len() == limit as usize {
+                    break;
+                }
+            }
+            if is_empty || found.len() == limit as usize || looked >= page.newest {
+                break;
+            }
+        }
+        // The foundation as it is now: what was read before it moved is still true of the whole.
+        let bounds = within(Self::EXPORT_MAX, ledger.entries(u64::MAX >> 1, 1)).await?;
+        Ok((EntryPage { entries: found, ..bounds }, looked))
+    }
+
+    /// How the sinks are.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`].
+    pub async fn sinks(&self, caller: &Caller) -> Result<Vec<SinkStatus>, Refusal> {
+        self.on_bastion(caller, Action::ReadSinks).await?;
+        Ok(self.sinks.get().map(|sinks| sinks.statuses()).unwrap_or_default())
+    }
+
     /// The targets that the caller may see.
     #[must_use]
     pub fn targets(&self, caller: &Caller) -> Vec<Arc<Target>> {
@@ -543,11 +612,11 @@ impl Control {
     /// # Errors
     /// [`Refusal::Denied`].
     pub async fn read_bastion(&self, caller: &Caller) -> Result<(), Refusal> {
-        if self.may(caller, Action::ReadBastion, Resource::Bastion) {
-            Ok(())
-        } else {
-            Err(self.deny(caller, Action::ReadBastion, None).await)
-        }
+        self.on_bastion(caller, Action::ReadBastion).await
+    }
+
+    async fn on_bastion(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
+        if self.may(caller, action, Resource::Bastion) { Ok(()) } else { Err(self.deny(caller, action, None).await) }
     }
 
     /// Issues a credential for a principal of the inventory.

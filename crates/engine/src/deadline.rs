@@ -7,7 +7,7 @@ use crate::meter::EngineMeter;
 use async_trait::async_trait;
 use ravelin_model::audit::Deed;
 use ravelin_model::credential::Credential;
-use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
+use ravelin_model::ports::{Applied, EventPage, Ledger, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
@@ -124,5 +124,10 @@ impl Store for Deadline {
 
     async fn now(&self) -> Result<Time, Refusal> {
         within(self.max, self.inner.now()).await
+    }
+
+    /// Whoever reads from it bounds the wait, see [`within`].
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
 }

@@ -13,14 +13,15 @@ use crate::registry::Live;
 use crate::relay::Relay;
 use crate::supervisor::Supervisor;
 use ravelin_model::policy::{Action, Question, Resource};
+use ravelin_model::ports::Sinks;
 use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
 use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
 use ravelin_model::{Login, Refusal, SessionId, Target};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What a caller wants to be admitted to.
@@ -55,6 +56,7 @@ pub struct Gate {
     supervisor: Arc<Supervisor>,
     denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
+    sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
 }
 
 impl Gate {
@@ -63,8 +65,9 @@ impl Gate {
         supervisor: Arc<Supervisor>,
         denials: Arc<Denials>,
         closed: Arc<AtomicBool>,
+        sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
     ) -> Self {
-        Self { directory, supervisor, denials, closed }
+        Self { directory, supervisor, denials, closed, sinks }
     }
 
     pub(crate) fn close(&self) {
@@ -186,6 +189,12 @@ impl Gate {
     pub async fn admit_within(&self, caller: &Caller, ask: Ask, limits: SessionLimits) -> Result<Admission, Refusal> {
         if !self.is_open() {
             return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
+        }
+        // INVARIANT: what would be recorded must be able to reach its sinks; a session that nobody could account for
+        // does not begin.
+        if let Some(because) = self.sinks.get().and_then(|sinks| sinks.full()) {
+            tracing::error!(because, "a session is refused because a sink is too far behind");
+            return Err(Refusal::unavailable("the shipping of the audit record (a sink is too far behind)", because));
         }
         let wanted = match (&ask.login, ask.kind) {
             (None, _) => Action::OpenTunnel,
@@ -431,7 +440,9 @@ impl Admission {
             | Action::ReadBastion
             | Action::ListCredentials
             | Action::IssueCredential
-            | Action::RevokeCredential => return Ok(()),
+            | Action::RevokeCredential
+            | Action::ExportAudit
+            | Action::ReadSinks => return Ok(()),
         };
         if self.live.kind() == Kind::Tunnel {
             self.live.classify(kind);

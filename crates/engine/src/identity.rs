@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a request comes from, as the listener saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,7 @@ pub struct Identity {
     master: MasterKey,
     refused: Arc<RecordQuota<IpAddr>>,
     meter: Arc<EngineMeter>,
+    accepted: Arc<RecordQuota<(CredentialId, IpAddr)>>,
 }
 
 /// The prefix that API tokens start with, for secret scanners to find.
@@ -119,6 +121,13 @@ pub(crate) fn still_known<'a>(
     ssh_key.is_none_or(|key| principal.ssh_keys.iter().any(|known| **known == **key)).then_some(principal)
 }
 
+/// A credential that is used again from the same network within this time is not put on record again: every request
+/// of a control dialect brings its proof.
+const ACCEPTED_WINDOW: Duration = Duration::from_secs(3600);
+
+/// Longest that the record of an accepted credential holds up its request.
+const ACCEPTED_WRITE_MAX: Duration = Duration::from_secs(1);
+
 const WRONG_PROOF: Refusal = Refusal::Unauthenticated { because: "the credentials are not valid" };
 
 impl Identity {
@@ -128,7 +137,8 @@ impl Identity {
         master: MasterKey,
         meter: Arc<EngineMeter>,
     ) -> Self {
-        Self { store, directory, master, refused: Arc::default(), meter }
+        let accepted = Arc::new(RecordQuota::new(ACCEPTED_WINDOW, 1));
+        Self { store, directory, master, refused: Arc::default(), meter, accepted }
     }
 
     /// Whether `key` (OpenSSH one-line form without comment) belongs to the principal `claimed`. An offer of a key is
@@ -196,12 +206,9 @@ impl Identity {
     /// [`Refusal::Unauthenticated`] when the credential was revoked, has expired or lost its principal.
     pub async fn bearer(&self, id: &str, contact: Contact) -> Result<Caller, Refusal> {
         match self.valid(id, CredentialKind::ClientSecret).await? {
-            Some((principal, credential)) => Ok(Caller {
-                principal,
-                method: AuthMethod::ClientSecret,
-                contact,
-                proof: Proof::Credential(credential.id),
-            }),
+            Some((principal, credential)) => {
+                self.accept(principal, AuthMethod::ClientSecret, contact, credential.id).await
+            }
             None => Err(self.refuse(&contact, AuthMethod::ClientSecret, id).await),
         }
     }
@@ -252,7 +259,8 @@ impl Identity {
             self.refuse(&contact, AuthMethod::SignedRequest, id).await;
             return Err(SignatureRefusal::WrongSignature);
         }
-        Ok(Caller { principal, method: AuthMethod::SignedRequest, contact, proof: Proof::Credential(credential.id) })
+        let accepted = self.accept(principal, AuthMethod::SignedRequest, contact, credential.id).await;
+        accepted.map_err(SignatureRefusal::Other)
     }
 
     async fn by_secret(
@@ -269,11 +277,40 @@ impl Identity {
         let known = found.as_ref().and_then(|(_, credential)| credential.digest).unwrap_or([0; 32]);
         let equal = verify_slices_are_equal(&digest, &known).is_ok();
         match found {
-            Some((principal, credential)) if equal => {
-                Ok(Caller { principal, method, contact, proof: Proof::Credential(credential.id) })
-            }
+            Some((principal, credential)) if equal => self.accept(principal, method, contact, credential.id).await,
             Some(_) | None => Err(self.refuse(&contact, method, id).await),
         }
+    }
+
+    /// The caller whose credential was good; on record once in a while for each network that it is used from.
+    async fn accept(
+        &self,
+        principal: Arc<Principal>,
+        method: AuthMethod,
+        contact: Contact,
+        credential: CredentialId,
+    ) -> Result<Caller, Refusal> {
+        if let Some(passed_over) = self.accepted.admit((credential.clone(), neighbourhood(contact.address.ip()))) {
+            let deed = Deed {
+                kind: AuditKind::LoginAccepted,
+                actor: Actor::Principal(principal.name.clone()),
+                session: None,
+                facts: BTreeMap::from([
+                    ("method".to_owned(), method.word().to_owned()),
+                    ("credential".to_owned(), credential.to_string()),
+                    ("client_address".to_owned(), contact.address.to_string()),
+                    ("client_software".to_owned(), printable(&contact.software, SOFTWARE_CHARS_MAX)),
+                    ("passed_over_before".to_owned(), passed_over.to_string()),
+                ]),
+            };
+            // A control request must work when the store cannot be written: it may be the one that ends a session.
+            match tokio::time::timeout(ACCEPTED_WRITE_MAX, self.store.record(deed)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(refusal)) => tracing::error!(?refusal, "an accepted login could not be put on record"),
+                Err(_elapsed) => tracing::error!("an accepted login is on record later, if at all: the store is slow"),
+            }
+        }
+        Ok(Caller { principal, method, contact, proof: Proof::Credential(credential) })
     }
 
     /// The principal and the credential, when both are good now.

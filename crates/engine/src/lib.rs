@@ -51,12 +51,12 @@ use crate::supervisor::Supervisor;
 use futures_util::stream::{self, StreamExt};
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::meter::Meters;
-use ravelin_model::ports::Store;
+use ravelin_model::ports::{Sinks, Store};
 use ravelin_model::session::{Actor, EndReason, Ending};
 use ravelin_model::{NodeId, Refusal, SessionId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -125,6 +125,7 @@ pub struct Engine {
     tasks: TaskTracker,
     stopping: CancellationToken,
     recordings: Option<Arc<Recordings>>,
+    sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
 }
 
 impl Engine {
@@ -188,6 +189,7 @@ impl Engine {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
         let denials = Arc::new(Denials::new(Arc::clone(&store)));
+        let sinks = Arc::new(OnceLock::new());
         Ok(Engine {
             control: Control::new(
                 Arc::clone(&store),
@@ -199,8 +201,15 @@ impl Engine {
                 Arc::clone(&closed),
                 recordings.clone(),
                 Arc::clone(&meter),
+                Arc::clone(&sinks),
             ),
-            gate: Gate::new(Arc::clone(&directory), Arc::clone(&supervisor), Arc::clone(&denials), closed),
+            gate: Gate::new(
+                Arc::clone(&directory),
+                Arc::clone(&supervisor),
+                Arc::clone(&denials),
+                closed,
+                Arc::clone(&sinks),
+            ),
             supervisor,
             identity: Identity::new(Arc::clone(&store), Arc::clone(&directory), master.clone(), meter),
             pager: Pager::new(&master),
@@ -213,7 +222,34 @@ impl Engine {
             tasks,
             stopping,
             recordings,
+            sinks,
         })
+    }
+
+    /// Makes the sinks known: from then on they can be looked at, and a full one holds new sessions back. To be called
+    /// once, before anything is admitted; a second call changes nothing.
+    pub fn attach_sinks(&self, sinks: Arc<dyn Sinks>) {
+        if self.sinks.set(sinks).is_err() {
+            tracing::error!("the sinks were made known twice; the first stay");
+        }
+    }
+
+    /// Puts on record with what rules the node started. `facts` go with it, such as the digest of the files.
+    ///
+    /// # Errors
+    /// When the record of it cannot be written.
+    pub async fn record_rules(&self, facts: BTreeMap<String, String>) -> Result<(), Refusal> {
+        let rules = self.directory.rules();
+        self.store.record(loaded(&rules, facts)).await.map(|_| ())
+    }
+
+    /// Puts on record that new rules were refused; what was in force stays in force.
+    ///
+    /// # Errors
+    /// When the record of it cannot be written.
+    pub async fn record_refused_rules(&self, facts: BTreeMap<String, String>) -> Result<(), Refusal> {
+        let deed = Deed { kind: AuditKind::InventoryRefused, actor: Actor::System, session: None, facts };
+        self.store.record(deed).await.map(|_| ())
     }
 
     /// Puts new rules in force. Live sessions whose rights are gone end as `rights_revoked`; all others go on.
@@ -222,10 +258,15 @@ impl Engine {
     /// # Errors
     /// When the record of it cannot be written; the rules are in force all the same.
     pub async fn reload(&self, rules: Rules) -> Result<usize, Refusal> {
-        let facts = BTreeMap::from([
-            ("principals".to_owned(), rules.inventory.principals().count().to_string()),
-            ("targets".to_owned(), rules.inventory.targets().len().to_string()),
-        ]);
+        self.reload_with(rules, BTreeMap::default()).await
+    }
+
+    /// As [`Engine::reload`], with further facts for the record of it.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn reload_with(&self, rules: Rules, facts: BTreeMap<String, String>) -> Result<usize, Refusal> {
+        let mut deed = loaded(&rules, facts);
         self.directory.replace(rules);
         let mut ended = 0;
         for live in self.registry.all() {
@@ -234,7 +275,7 @@ impl Engine {
                 ended += 1;
             }
         }
-        let deed = Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts };
+        deed.facts.insert("sessions_ended".to_owned(), ended.to_string());
         self.store.record(deed).await?;
         Ok(ended)
     }
@@ -295,6 +336,12 @@ impl Engine {
     pub fn live_count(&self) -> usize {
         self.registry.count()
     }
+}
+
+fn loaded(rules: &Rules, mut facts: BTreeMap<String, String>) -> Deed {
+    facts.insert("principals".to_owned(), rules.inventory.principals().count().to_string());
+    facts.insert("targets".to_owned(), rules.inventory.targets().len().to_string());
+    Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts }
 }
 
 impl Drop for Engine {

@@ -1,5 +1,5 @@
 //! How much of one kind goes on record: so many in a minute from one source, the rest is counted, and the count goes
-//! with the next one that is written. Refusals cost whoever causes them nothing, and must not fill the record.
+//! with the next one that is written. What costs its doer nothing, such as a refusal or a request, must not fill the record.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) struct RecordQuota<K> {
     sources: Mutex<HashMap<K, Seen>>,
+    window: Duration,
+    written_max: u32,
 }
 
 struct Seen {
@@ -17,34 +19,37 @@ struct Seen {
     passed_over: u64,
 }
 
-impl<K> Default for RecordQuota<K> {
+impl<K: Eq + Hash> Default for RecordQuota<K> {
     fn default() -> Self {
-        Self { sources: Mutex::default() }
+        Self::new(Duration::from_secs(60), 30)
     }
 }
 
 impl<K: Eq + Hash> RecordQuota<K> {
-    const WINDOW: Duration = Duration::from_secs(60);
-    const WRITTEN_MAX: u32 = 30;
     const SOURCES_MAX: usize = 4096;
+
+    /// So many of one source in each window.
+    pub(crate) fn new(window: Duration, written_max: u32) -> Self {
+        Self { sources: Mutex::default(), window, written_max }
+    }
 
     /// `Some(how many were passed over before)` when this one is to be written.
     pub(crate) fn admit(&self, source: K) -> Option<u64> {
         let now = Instant::now();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= Self::SOURCES_MAX && !sources.contains_key(&source) {
-            sources.retain(|_, seen| now.duration_since(seen.window) < Self::WINDOW);
+            sources.retain(|_, seen| now.duration_since(seen.window) < self.window);
             if sources.len() >= Self::SOURCES_MAX {
-                tracing::warn!("refusals from too many sources at once; this one is not on record");
+                tracing::warn!("deeds of too many sources at once; this one is not on record");
                 return None;
             }
         }
         let seen = sources.entry(source).or_insert(Seen { window: now, written: 0, passed_over: 0 });
-        if now.duration_since(seen.window) >= Self::WINDOW {
+        if now.duration_since(seen.window) >= self.window {
             seen.window = now;
             seen.written = 0;
         }
-        if seen.written < Self::WRITTEN_MAX {
+        if seen.written < self.written_max {
             seen.written += 1;
             Some(std::mem::take(&mut seen.passed_over))
         } else {

@@ -11,9 +11,10 @@ use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::meter::{Sample, Value};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
-use ravelin_model::ports::{Applied, EventPage, NodeStart, Store};
+use ravelin_model::ports::{Applied, EventPage, Ledger, NodeStart, Sinks, Store};
 use ravelin_model::query::{Page, SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
+use ravelin_model::sink::SinkStatus;
 use ravelin_model::testkit::store::draft;
 use ravelin_model::{CredentialId, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
 use ravelin_store::SqliteStore;
@@ -530,6 +531,52 @@ async fn a_target_that_became_another_machine_or_lost_the_login_ends_its_session
     }
 }
 
+/// Sinks of which one may be too far behind.
+struct Behind(AtomicBool);
+
+impl Sinks for Behind {
+    fn statuses(&self) -> Vec<SinkStatus> {
+        Vec::new()
+    }
+
+    fn full(&self) -> Option<String> {
+        self.0.load(Ordering::SeqCst).then(|| "sink archive is 9 events behind".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn no_session_begins_while_a_sink_is_too_far_behind_and_those_that_began_go_on() {
+    let world = World::new().await;
+    let sinks = Arc::new(Behind(AtomicBool::new(false)));
+    world.engine.attach_sinks(Arc::<Behind>::clone(&sinks));
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let held = world.open(&bob, &FakeLeg::new()).await;
+    sinks.0.store(true, Ordering::SeqCst);
+    let refused = world.try_open(&bob, &FakeLeg::new()).await.err().expect("refused");
+    assert!(refused.to_string().contains("a sink is too far behind"), "{refused}");
+    assert!(!refused.to_string().contains("archive"), "which one is for the log: {refused}");
+    assert_eq!(world.row(held.session()).await.state(), State::Connected);
+    let ended = world.engine.control.terminate(&alice, held.session(), "", WAIT).await.expect("ended");
+    assert!(matches!(ended, Termination::Confirmed { .. }), "a kill works all the same: {ended:?}");
+    sinks.0.store(false, Ordering::SeqCst);
+    assert!(world.try_open(&bob, &FakeLeg::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn accepted_credentials_are_on_record_once_in_a_while_for_each_network() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    let issued = world.engine.control.issue_credential(&alice, alice.name(), CredentialKind::Token, "", None).await;
+    let token = issued.expect("issued").secret;
+    for last in 0..200_u8 {
+        let contact = Contact { address: SocketAddr::from(([192, 0, 2, last % 2], 4711)), software: "test".to_owned() };
+        world.engine.identity.token(&token, contact).await.expect("a good token");
+    }
+    let events = world.store.events(0, 1000).await.expect("a record").events;
+    let by_token = events.iter().filter(|event| event.deed.facts.get("method").is_some_and(|m| m == "token"));
+    assert_eq!(by_token.filter(|event| event.deed.kind == AuditKind::LoginAccepted).count(), 2);
+}
+
 #[tokio::test]
 async fn denials_are_on_record_but_cannot_fill_it() {
     let world = World::new().await;
@@ -729,6 +776,9 @@ impl Store for Flaky {
     }
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
         self.up().await?.revoke_credential(id, by).await
+    }
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
     async fn now(&self) -> Result<Time, Refusal> {
         self.up().await?.now().await

@@ -89,6 +89,16 @@ audit_kinds!(
     SettingChanged = "setting_changed",
     /// The inventory or the policies were read anew.
     InventoryLoaded = "inventory_loaded",
+    /// A change of the inventory or the policies was refused; what was in force stays in force.
+    InventoryRefused = "inventory_refused",
+    /// Somebody took a copy of the record.
+    RecordExported = "record_exported",
+    /// The record's chain was signed up to here.
+    LedgerCheckpoint = "ledger_checkpoint",
+    /// A sink began to be fed from the record.
+    SinkAdded = "sink_added",
+    /// A sink is no longer fed from the record.
+    SinkRemoved = "sink_removed",
     /// A node started.
     NodeStarted = "node_started",
     /// A node stopped in an orderly way.
@@ -136,8 +146,27 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
         ("kind".to_owned(), draft.kind.word().to_owned()),
         ("protocol".to_owned(), draft.protocol.word().to_owned()),
         ("client_address".to_owned(), draft.client_address.to_string()),
+        ("client_software".to_owned(), draft.client_software.clone()),
+        ("auth".to_owned(), draft.auth.word().to_owned()),
+        ("target_id".to_owned(), draft.target.id.to_string()),
+        ("target_address".to_owned(), draft.target.address.clone()),
+        ("target_port".to_owned(), draft.target.port.to_string()),
+        ("created_micros".to_owned(), session.created.as_micros().to_string()),
         ("node".to_owned(), draft.node.to_string()),
     ]);
+    // Its names in other dialects, for sinks that speak one.
+    for (dialect, id) in &draft.target.aliases {
+        facts.insert(format!("target_{dialect}"), id.clone());
+    }
+    if let Some(connected) = session.connected() {
+        facts.insert("connected_micros".to_owned(), connected.as_micros().to_string());
+    }
+    if let Some(document) = &draft.document {
+        facts.insert("document".to_owned(), document.clone());
+    }
+    if let Some(reason) = &draft.reason {
+        facts.insert("reason".to_owned(), reason.clone());
+    }
     if let Some(login) = &draft.login {
         facts.insert("login".to_owned(), login.to_string());
     }

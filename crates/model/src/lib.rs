@@ -11,6 +11,7 @@ pub mod credential;
 pub mod document;
 pub mod id;
 pub mod inventory;
+pub mod ledger;
 pub mod meter;
 pub mod policy;
 pub mod ports;
@@ -19,6 +20,7 @@ pub mod query;
 pub mod recording;
 pub mod refusal;
 pub mod session;
+pub mod sink;
 pub mod target;
 #[cfg(feature = "testkit")]
 pub mod testkit;

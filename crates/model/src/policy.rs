@@ -112,6 +112,10 @@ actions!(
     IssueCredential = "issue_credential", Scope, false, "issue a credential";
     /// Revoke a credential, of anybody or one's own.
     RevokeCredential = "revoke_credential", Scope, false, "revoke a credential";
+    /// Take a copy of the whole record with its chain.
+    ExportAudit = "export_audit", Bastion, false, "export the audit record";
+    /// See how far the sinks are, and what is wrong with them.
+    ReadSinks = "read_sinks", Bastion, false, "see the sinks";
 );
 
 impl fmt::Display for Action {

@@ -6,11 +6,13 @@ use crate::audit::{AuditEvent, Deed};
 use crate::credential::Credential;
 use crate::document::{Document, DocumentChange, DocumentHead, Setting};
 use crate::id::{CredentialId, DocumentName, NodeId, SessionId};
+use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
 use crate::recording::{Act, Broken, Entry, Found, Head, Kept, Note, Request, Search};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
+use crate::sink::{SinkStart, SinkStatus};
 use crate::time::Time;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -131,6 +133,60 @@ pub trait Store: Send + Sync + 'static {
 
     /// The store's clock.
     async fn now(&self) -> Result<Time, Refusal>;
+
+    /// The chain behind the record, where this store keeps one.
+    fn ledger(&self) -> Option<&dyn Ledger>;
+}
+
+/// A stretch of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryPage {
+    /// In order of their numbers.
+    pub entries: Vec<ledger::Entry>,
+    /// What the chain that is kept stands on.
+    pub foundation: Foundation,
+    /// The highest number given out; 0 for an empty record.
+    pub newest: u64,
+}
+
+/// The record as a chain, and the places up to which sinks have taken it.
+///
+/// INVARIANT: [`Store::prune_events`] removes nothing that a sink has not taken yet.
+///
+/// # Errors
+/// As [`Store`].
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Up to `limit` entries with numbers above `after`.
+    async fn entries(&self, after: u64, limit: u32) -> Result<EntryPage, Refusal>;
+
+    /// Resolves when an event with a number above `after` exists.
+    async fn wait_for_entry(&self, after: u64);
+
+    /// Signs the chain up to now, unless nothing was written since the last time or there is no key; returns the number
+    /// of the checkpoint's own event.
+    async fn checkpoint(&self) -> Result<Option<u64>, Refusal>;
+
+    /// Gives a sink its place, and puts it on record when it is new. Returns the number up to which it has everything.
+    async fn join_sink(&self, name: &str, start: SinkStart) -> Result<u64, Refusal>;
+
+    /// Notes that a sink has everything up to `through`. Never goes back.
+    async fn advance_sink(&self, name: &str, through: u64) -> Result<(), Refusal>;
+
+    /// The sinks that have a place, with the number up to which each has everything.
+    async fn sink_places(&self) -> Result<Vec<(String, u64)>, Refusal>;
+
+    /// Takes a sink's place away, and puts that on record; what it has not taken will not reach it.
+    async fn leave_sink(&self, name: &str) -> Result<(), Refusal>;
+}
+
+/// How the sinks are.
+pub trait Sinks: Send + Sync + 'static {
+    /// Each of them, in the order of the configuration.
+    fn statuses(&self) -> Vec<SinkStatus>;
+
+    /// Why no new session may begin now: a sink is further behind than it may be. `None` when all is well.
+    fn full(&self) -> Option<String>;
 }
 
 /// Documents that steer sessions, and settings. Each write is one transaction with its event in the record.

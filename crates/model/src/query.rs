@@ -1,10 +1,12 @@
 //! What can be asked of sessions: one filter language for live and past, and paging that cannot skip or repeat.
 
+use crate::audit::{AuditEvent, AuditKind};
 use crate::id::{Login, NodeId, PrincipalName, SessionId};
 use crate::session::{EndReason, Kind, State};
 use crate::target::Protocol;
 use crate::time::Time;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 /// Which sessions. Every field that is set must match; an empty set or `None` matches all.
@@ -113,4 +115,75 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where to go on.
     pub next: Option<Cursor>,
+}
+
+/// Which events of the record. Every field that is set must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of one of these kinds.
+    pub kinds: BTreeSet<AuditKind>,
+    /// That one of these did, or that concern a session or a credential of one of these.
+    pub principals: BTreeSet<String>,
+    /// That concern the target of this name or id, without regard to case.
+    pub target: Option<String>,
+    /// On the session whose id, or the hex part of it, starts so.
+    pub session: Option<String>,
+    /// With all of these facts.
+    pub facts: Vec<(String, String)>,
+    /// That came from this address, whatever the port.
+    pub client: Option<IpAddr>,
+    /// Of this time or later.
+    pub from: Option<Time>,
+    /// Before this time.
+    pub before: Option<Time>,
+}
+
+impl EventFilter {
+    /// Whether it selects the event.
+    #[must_use]
+    pub fn matches(&self, event: &AuditEvent) -> bool {
+        let fact = |name: &str| event.deed.facts.get(name).map(String::as_str);
+        let actor = event.deed.actor.to_string();
+        let target_facts = event.deed.facts.iter().filter(|(name, _)| *name == "target" || name.starts_with("target_"));
+        let client = || {
+            let address = fact("client_address")?;
+            address.parse::<std::net::SocketAddr>().map(|a| a.ip()).or_else(|_| address.parse()).ok()
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&event.deed.kind))
+            && (self.principals.is_empty()
+                || self.principals.contains(&actor)
+                || fact("principal").is_some_and(|principal| self.principals.contains(principal)))
+            && self
+                .target
+                .as_deref()
+                .is_none_or(|wanted| target_facts.into_iter().any(|(_, value)| value.eq_ignore_ascii_case(wanted)))
+            && self.session.as_deref().is_none_or(|start| {
+                event.deed.session.as_ref().is_some_and(|id| {
+                    let id = id.as_str();
+                    id.starts_with(start) || id.rsplit_once('-').is_some_and(|(_, hex)| hex.starts_with(start))
+                })
+            })
+            && self.facts.iter().all(|(name, value)| fact(name) == Some(value))
+            && self.client.is_none_or(|wanted| client() == Some(wanted.to_canonical()))
+            && self.from.is_none_or(|from| event.at >= from)
+            && self.before.is_none_or(|before| event.at < before)
+    }
+}
+
+impl fmt::Display for EventFilter {
+    /// What it narrows, for the record of an export; `all` when it narrows nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == EventFilter::default() {
+            return f.write_str("all");
+        }
+        let mut parts: Vec<String> = self.kinds.iter().map(|kind| format!("kind={kind}")).collect();
+        parts.extend(self.principals.iter().map(|name| format!("principal={name}")));
+        parts.extend(self.target.iter().map(|target| format!("target={target}")));
+        parts.extend(self.session.iter().map(|session| format!("session={session}")));
+        parts.extend(self.facts.iter().map(|(name, value)| format!("{name}={value}")));
+        parts.extend(self.client.iter().map(|client| format!("client={client}")));
+        parts.extend(self.from.iter().map(|from| format!("from={}", from.as_micros())));
+        parts.extend(self.before.iter().map(|before| format!("before={}", before.as_micros())));
+        f.write_str(&crate::text::printable(&parts.join(" "), 400))
+    }
 }

@@ -1,10 +1,12 @@
 //! The operations, one file each, and the table of what each asks of the policy.
 
 mod ending;
+mod export_audit;
 mod issue_credential;
 mod list_credentials;
 mod list_events;
 pub(crate) mod list_sessions;
+mod list_sinks;
 mod list_targets;
 mod recordings;
 mod revoke_credential;
@@ -41,6 +43,8 @@ pub const OPERATIONS: &[(&str, Action)] = &[
     ("GET /api/v1/recordings/search", Action::SearchRecordings),
     ("GET /api/v1/events", Action::WatchEvents),
     ("GET /api/v1/events/list", Action::WatchEvents),
+    ("GET /api/v1/audit", Action::ExportAudit),
+    ("GET /api/v1/sinks", Action::ReadSinks),
     ("GET /api/v1/targets", Action::ReadTarget),
     ("GET /api/v1/targets/{name}", Action::ReadTarget),
     ("GET /api/v1/credentials", Action::ListCredentials),
@@ -66,6 +70,8 @@ pub(crate) fn operations() -> OpenApiRouter<Edge> {
         .routes(routes!(recordings::search_recordings))
         .routes(routes!(stream_events::stream_events))
         .routes(routes!(list_events::list_events))
+        .routes(routes!(export_audit::export_audit))
+        .routes(routes!(list_sinks::list_sinks))
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(show_target::show_target))
         .routes(routes!(list_credentials::list_credentials, issue_credential::issue_credential))

@@ -8,10 +8,13 @@ use ravelin_engine::control::Termination;
 use ravelin_model::audit::AuditEvent;
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::id::InvalidName;
+use ravelin_model::ledger::{Entry as LedgerEntry, Foundation};
 use ravelin_model::query::{Order, SessionFilter};
 use ravelin_model::recording::{Act, Entry, Found};
 use ravelin_model::session::{Actor, EndReason, Ending, Kind, Session, State};
+use ravelin_model::sink::SinkStatus;
 use ravelin_model::target::{Protocol, Target, TargetSnapshot};
+use ravelin_model::text::printable;
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId, Time};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -350,6 +353,38 @@ pub(crate) fn entry(entry: Entry) -> wire::RecordingEntry {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A line of the record with its hash.
+pub(crate) fn ledger_event(entry: LedgerEntry) -> wire::LedgerEvent {
+    wire::LedgerEvent { event: event(entry.event), hash: entry.hash.to_string() }
+}
+
+/// What the chain stands on.
+pub(crate) fn foundation(foundation: &Foundation) -> wire::LedgerFoundation {
+    wire::LedgerFoundation {
+        deployment: foundation.deployment.clone(),
+        after: foundation.after,
+        head: foundation.head.to_string(),
+        signature: foundation.signature.map(|signature| signature.to_string()),
+    }
+}
+
+/// How a sink is. What a far end said is shown without what deceives a reader.
+pub(crate) fn sink(status: &SinkStatus) -> wire::Sink {
+    wire::Sink {
+        name: status.name.clone(),
+        kind: status.kind.to_owned(),
+        destination: status.destination.clone(),
+        position: status.position,
+        behind: status.behind,
+        oldest_waiting: status.oldest_waiting.map(stamp),
+        behind_max: status.behind_max,
+        delivered: status.delivered,
+        last_delivery: status.last_delivery.map(stamp),
+        last_error: status.last_error.as_deref().map(|error| printable(error, 500)),
+        failures: status.failures,
+    }
 }
 
 /// A target of the inventory, without its proofs.

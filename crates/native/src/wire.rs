@@ -415,6 +415,78 @@ pub struct Event {
     pub facts: BTreeMap<String, String>,
 }
 
+/// One line of the record with its place in the chain, see `docs/wire/ledger.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerEvent {
+    /// The line.
+    #[serde(flatten)]
+    pub event: Event,
+    /// Its hash, 64 hex digits.
+    pub hash: String,
+}
+
+/// What the chain that is kept stands on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerFoundation {
+    /// The deployment's id.
+    pub deployment: String,
+    /// The last event that retention removed; 0 when all are kept.
+    pub after: u64,
+    /// That event's hash, or the deployment's genesis.
+    pub head: String,
+    /// The signature of the cut, where there was one.
+    pub signature: Option<String>,
+}
+
+/// A stretch of the record with its chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerPage {
+    /// What the whole stands on.
+    pub foundation: LedgerFoundation,
+    /// In order of their numbers.
+    pub items: Vec<LedgerEvent>,
+    /// The `after` to go on with; what a filter passed over is behind it.
+    pub next_after: u64,
+    /// The highest number given out.
+    pub newest: u64,
+}
+
+/// How a sink is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sink {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What stands behind it, such as `file` or `syslog`.
+    pub kind: String,
+    /// Where it leads.
+    pub destination: String,
+    /// It has every event up to this number.
+    pub position: u64,
+    /// Events that it has not taken yet.
+    pub behind: u64,
+    /// The time of the oldest event that it has not taken.
+    #[schema(format = DateTime)]
+    pub oldest_waiting: Option<String>,
+    /// Further behind than this, and new sessions are refused.
+    pub behind_max: u64,
+    /// Events that it took since the node started.
+    pub delivered: u64,
+    /// When it took the last batch since the node started.
+    #[schema(format = DateTime)]
+    pub last_delivery: Option<String>,
+    /// Why the last try failed; null when it went well.
+    pub last_error: Option<String>,
+    /// Tries in a row that failed.
+    pub failures: u64,
+}
+
+/// The sinks of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sinks {
+    /// In the order of the configuration.
+    pub items: Vec<Sink>,
+}
+
 /// Events that are no longer kept, by their numbers, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventGap {

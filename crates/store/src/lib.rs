@@ -8,4 +8,4 @@
 
 pub mod sqlite;
 
-pub use sqlite::{SqliteConfig, SqliteStore, StoreOpenError};
+pub use sqlite::{Outcome, SqliteConfig, SqliteStore, StoreOpenError, verify_file};

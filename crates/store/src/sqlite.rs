@@ -4,6 +4,7 @@
 //! - `writer`: the one writing thread and group commit; `write`: what it does for each call.
 //! - `readers`: parallel read-only connections; `select`: how a filter becomes a bounded walk over indexes.
 //! - `archive`: what is known of recordings, and the search in it.
+//! - `ledger`: the chain behind the record, and the places of sinks.
 //! - `row`: the spelling of the model's values in columns. `clock`: the store's clock. `file`: opening, permissions,
 //!   migrations.
 //!
@@ -12,6 +13,7 @@
 mod archive;
 mod clock;
 mod file;
+mod ledger;
 mod library;
 mod readers;
 mod refusal;
@@ -21,20 +23,23 @@ mod write;
 mod writer;
 
 pub use file::StoreOpenError;
+pub use ledger::Outcome;
 
 use async_trait::async_trait;
 use clock::Clock;
 use ravelin_model::audit::{AuditEvent, Deed};
 use ravelin_model::credential::Credential;
-use ravelin_model::ports::{Applied, Archive, EventPage, NodeStart, Store};
+use ravelin_model::ledger::{Expectations, LedgerKey};
+use ravelin_model::ports::{Applied, Archive, EntryPage, EventPage, Ledger, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
 use ravelin_model::recording::{Act, Entry, Found, Kept, Search};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
+use ravelin_model::sink::SinkStart;
 use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
 use readers::Readers;
 use refusal::from_sqlite;
 use rusqlite::Connection;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -47,6 +52,11 @@ pub struct SqliteConfig {
     pub path: PathBuf,
     /// Connections that read in parallel, at least 1. More than cores are of use only while the disk is waited for.
     pub readers: usize,
+    /// Signs the record's checkpoints and cuts; without one nothing is signed.
+    pub key: Option<Arc<LedgerKey>>,
+    /// Whether the key was made just now: then it also signs where the record begins, should an earlier release have
+    /// removed events without a signature.
+    pub key_is_new: bool,
 }
 
 impl SqliteConfig {
@@ -55,7 +65,7 @@ impl SqliteConfig {
 
     /// A store in the file at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: Self::READERS }
+        Self { path: path.into(), readers: Self::READERS, key: None, key_is_new: false }
     }
 }
 
@@ -102,7 +112,7 @@ impl SqliteStore {
         let file::Opened { writing, reading, latest, newest } = file::open(config, durability)?;
         let clock = Arc::new(Clock::after(latest));
         let (newest_sender, newest_event) = watch::channel(newest);
-        let writer = Writer::start(writing, Arc::clone(&clock), newest_sender)
+        let writer = Writer::start(writing, Arc::clone(&clock), newest_sender, config.key.clone())
             .map_err(|source| StoreOpenError::NoThread { source })?;
         Ok(Self {
             writer,
@@ -200,6 +210,60 @@ impl Store for SqliteStore {
     async fn now(&self) -> Result<Time, Refusal> {
         Ok(self.clock.now())
     }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteStore {
+    async fn entries(&self, after: u64, limit: u32) -> Result<EntryPage, Refusal> {
+        self.readers.read(move |connection| ledger::entries(connection, after, limit)).await
+    }
+
+    async fn wait_for_entry(&self, after: u64) {
+        self.wait_for_event(after).await;
+    }
+
+    async fn checkpoint(&self) -> Result<Option<u64>, Refusal> {
+        self.writer
+            .write(|write| match write.key {
+                Some(key) => ledger::checkpoint(write.tx, key, write.clock.now()).map_err(from_sqlite),
+                None => Ok(None),
+            })
+            .await
+    }
+
+    async fn join_sink(&self, name: &str, start: SinkStart) -> Result<u64, Refusal> {
+        let name = name.to_owned();
+        self.writer.write(move |write| ledger::join_sink(write, &name, start)).await
+    }
+
+    async fn advance_sink(&self, name: &str, through: u64) -> Result<(), Refusal> {
+        let name = name.to_owned();
+        self.writer.write(move |write| ledger::advance_sink(write, &name, through)).await
+    }
+
+    async fn sink_places(&self) -> Result<Vec<(String, u64)>, Refusal> {
+        self.readers.read(ledger::sink_places).await
+    }
+
+    async fn leave_sink(&self, name: &str) -> Result<(), Refusal> {
+        let name = name.to_owned();
+        self.writer.write(move |write| ledger::leave_sink(write, &name)).await
+    }
+}
+
+/// Checks the chain in a store's file, which may be in use. Needs no more than to read it.
+///
+/// # Errors
+/// [`StoreOpenError`] when it cannot be read; what is wrong with the chain stands in the [`Outcome`].
+pub fn verify_file(path: &Path, expect: Expectations) -> Result<Outcome, StoreOpenError> {
+    let connection = file::open_to_read(path)?;
+    // One transaction, so that a node that goes on writing does not change what is seen.
+    connection.execute_batch("BEGIN").map_err(|error| file::unreadable(path, &error))?;
+    ledger::verify(&connection, expect).map_err(|error| file::unreadable(path, &error))
 }
 
 #[async_trait]

@@ -1,7 +1,7 @@
 //! The client half of the command line: a client of the own API, and of the clouds' own.
 //!
 //! ```text
-//! sessions  kill  watch  play  recordings  credentials  targets  whoami  completions     the verbs of our own API
+//! sessions  kill  watch  play  recordings  credentials  targets  audit  sinks  whoami  completions     the verbs of our own API
 //! bastion                                                             the verbs of Azure Bastion, ours or the real one
 //! client    requests and what is said when they fail
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
@@ -14,6 +14,7 @@
 //! `docs/operations/exit-codes.md`.
 
 mod ask;
+mod audit;
 mod bastion;
 mod client;
 mod completions;
@@ -27,6 +28,7 @@ mod recordings;
 mod resolve;
 pub(crate) mod screen;
 mod sessions;
+mod sinks;
 mod span;
 mod ssm;
 pub(crate) mod table;
@@ -52,6 +54,11 @@ pub enum Command {
     /// See where sessions can lead
     #[command(visible_alias = "target")]
     Targets(Asked<targets::TargetsCommand>),
+    /// Check, copy and follow the audit record
+    Audit(Asked<audit::AuditCommand>),
+    /// See how far the audit record was shipped
+    #[command(visible_alias = "sink")]
+    Sinks(Asked<sinks::SinksCommand>),
     /// See and end the sessions of an Azure Bastion, or of a Ravelin that speaks like one, and reach machines through it
     #[command(after_help = bastion::HELP)]
     Bastion(bastion::BastionArgs),
@@ -207,6 +214,12 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Targets(Asked { command, globals }) => {
             targets::carry_out(&Client::new(&globals)?, &Screen::new(&globals.shown)?, command).await
+        }
+        Command::Audit(Asked { command, globals }) => {
+            audit::carry_out(&globals, &Screen::new(&globals.shown)?, command).await
+        }
+        Command::Sinks(Asked { command, globals }) => {
+            sinks::carry_out(&Client::new(&globals)?, &Screen::new(&globals.shown)?, command).await
         }
         Command::Bastion(args) => bastion::carry_out(args).await,
         Command::Whoami(globals) => whoami::whoami(&Client::new(&globals)?, &Screen::new(&globals.shown)?).await,

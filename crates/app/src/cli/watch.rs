@@ -190,7 +190,7 @@ fn read<T: DeserializeOwned>(block: &Block) -> Result<T, Failure> {
 }
 
 /// An event on one line.
-fn line(event: &wire::Event, screen: &Screen) -> String {
+pub(super) fn line(event: &wire::Event, screen: &Screen) -> String {
     if screen.format == Format::Text {
         let facts: Vec<String> = event.facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let session = event.session.clone().unwrap_or_default();

@@ -2,6 +2,7 @@
 //! or absent. Whether the values make sense together is [`super::check`]'s business.
 
 use super::document::{Field, Section, Written};
+use super::sinks::SinkTable;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(super) struct ConfigFile {
     pub(super) azure: AzureTable,
     pub(super) addresses: AddressesTable,
     pub(super) recordings: RecordingsTable,
+    pub(super) sinks: Vec<SinkTable>,
     pub(super) declared: InventoryFile,
 }
 
@@ -231,6 +233,7 @@ impl ConfigFile {
                     }
                 }),
             }),
+            sinks: file.sections("sink", SinkTable::read),
             declared: InventoryFile::read(file),
         }
     }

@@ -9,6 +9,7 @@
 //! - `settle`: makes sense of the keys together: defaults, paths, what excludes what.
 //! - `inventory`: principals and targets, and the secrets in the files that they name.
 //! - `policies`: Cedar files.
+//! - `sinks`: where the audit record goes.
 //! - `fault`, `units`: messages and durations.
 
 mod document;
@@ -20,16 +21,20 @@ mod inventory;
 mod policies;
 mod secret_file;
 mod settle;
+mod sinks;
 pub(crate) mod units;
 
 pub use fault::{Fault, Place, Weight};
 pub(crate) use inventory::{alias_ids, target_id};
+pub(crate) use sinks::names as sink_names;
 
+use aws_lc_rs::digest;
 use document::{Document, Written};
 use fault::Faults;
 use file::{ConfigFile, InventoryFile};
 use ravelin_engine::Rules;
 use ravelin_model::recording::Rule;
+use ravelin_sinks::SinkConfig;
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -70,6 +75,8 @@ pub struct Config {
     pub azure: Azure,
     /// What sessions are recorded with.
     pub recordings: Recordings,
+    /// Where the audit record is shipped to.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// What sessions are recorded with.
@@ -275,6 +282,8 @@ pub struct Loaded {
     pub policies: Vec<String>,
     /// Every file that was read; a change of one of them calls for a reload.
     pub files: Vec<PathBuf>,
+    /// SHA-256 over the texts of those files that hold no secret, for the record.
+    pub digest: String,
     /// What somebody should look at.
     pub warnings: Vec<Fault>,
 }
@@ -288,7 +297,8 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
     let Some(text) = reader.text_of(path, None) else { return Err(reader.refuse()) };
     let document = Document::new(path, text);
     let Some(mut file) = document.read(&mut reader.faults, ConfigFile::read) else { return Err(reader.refuse()) };
-    let config = settle::settle(&file, &mut reader);
+    let mut config = settle::settle(&file, &mut reader);
+    config.sinks = sinks::settle(&file.sinks, &config, &mut reader);
 
     let mut declared = vec![std::mem::take(&mut file.declared)];
     let mut legible = true;
@@ -310,6 +320,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
             config,
             policies: policy.names(),
             rules: Rules { inventory: inventory.into(), policy: std::sync::Arc::new(policy), egress },
+            digest: reader.digest(),
             files: reader.files,
             warnings: reader.faults.into_sorted(),
         }),
@@ -322,6 +333,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
 struct Reader {
     faults: Faults,
     files: Vec<PathBuf>,
+    texts: Vec<u8>,
 }
 
 impl Reader {
@@ -331,6 +343,12 @@ impl Reader {
 
     /// Largest file that is read; inventories of many thousand targets are far below it.
     const FILE_BYTES_MAX: u64 = 64 << 20;
+
+    /// What the texts that were read amount to: it changes when one of them does.
+    fn digest(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, &self.texts);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 
     /// The text of a file, which `named` named.
     fn text_of(&mut self, path: &Path, named: Option<&Written<String>>) -> Option<String> {
@@ -342,7 +360,11 @@ impl Reader {
             Ok(meta) if !meta.is_file() => "is not a regular file".to_owned(),
             Ok(meta) if meta.len() > Self::FILE_BYTES_MAX => format!("has more than {} bytes", Self::FILE_BYTES_MAX),
             Ok(_) => match std::fs::read_to_string(path) {
-                Ok(text) => return Some(text),
+                Ok(text) => {
+                    let whole = digest::digest(&digest::SHA256, text.as_bytes());
+                    self.texts.extend_from_slice(whole.as_ref());
+                    return Some(text);
+                }
                 Err(error) => format!("cannot be read: {}", in_short(&error)),
             },
             Err(error) => format!("cannot be read: {}", in_short(&error)),

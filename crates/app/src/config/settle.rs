@@ -79,6 +79,7 @@ pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
         aws: aws(file, reader),
         azure: azure(&file.azure, reader),
         recordings: recordings(file, reader),
+        sinks: Vec::new(),
     }
 }
 

@@ -173,6 +173,7 @@ fn config(args: &DevArgs, state: &StateDir) -> Config {
         aws: Aws { account: Aws::ACCOUNT.to_owned(), regions: Vec::new(), reason_required: false },
         azure: Azure::unnamed(),
         recordings: Recordings { rule: Rule { mode: args.record, ..Rule::default() }, ..Recordings::unset() },
+        sinks: Vec::new(),
     }
 }
 

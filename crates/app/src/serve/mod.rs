@@ -62,6 +62,7 @@ async fn serve(args: &ServeArgs, loaded: Loaded) -> anyhow::Result<()> {
     let state = StateDir::open(&config.state_dir)?;
     let sockets = Sockets::take(config)?;
     let mut node = Node::start(config, loaded.rules.clone(), &state).await?;
+    node.engine.record_rules(reload::facts(&loaded)).await.map_err(node::in_full)?;
     let doors = node.open(sockets, config, &state).context("cannot open the doors")?;
     for (what, address) in doors.addresses() {
         tracing::info!(listener = what, %address, "listening");

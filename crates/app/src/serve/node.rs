@@ -8,9 +8,10 @@ use crate::state::StateDir;
 use crate::tls::{self, Authority, Certificate};
 use anyhow::Context;
 use ravelin_engine::{Engine, MasterKey, Rules, recording};
-use ravelin_model::ports::{Archive, Library, Store};
+use ravelin_model::ports::{Archive, Ledger, Library, Store};
 use ravelin_model::{NodeId, Refusal};
 use ravelin_recordings::{DirectoryRecorder, KeyRing};
+use ravelin_sinks::{Shipping, SinkConfig};
 use ravelin_store::{SqliteConfig, SqliteStore};
 use rustls::sign::CertifiedKey;
 use secrecy::SecretString;
@@ -30,6 +31,11 @@ use zeroize::Zeroizing;
 const BACKLOG: u32 = 1024;
 /// How long listeners may take to close after every session has ended.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// How long the sinks may take to get the last events at a stop; what they do not get then, they get after the next
+/// start.
+const SHIP_MAX: Duration = Duration::from_secs(3);
+/// How often the audit record is signed, if something was written.
+const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// How often a self-made server certificate is made anew.
 const RENEW_EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -130,6 +136,8 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     kept: Arc<dyn Library>,
     pub(crate) master: MasterKey,
+    ledger: Arc<dyn Ledger>,
+    shipping: Arc<Shipping>,
     listeners: JoinSet<()>,
     stopping: CancellationToken,
     certificate: Option<Arc<Certificate>>,
@@ -161,9 +169,13 @@ impl Node {
     /// Starts the engine: sessions that an earlier life left behind are ended. Nothing listens yet.
     pub(crate) async fn start(config: &Config, rules: Rules, state: &StateDir) -> anyhow::Result<Self> {
         let master = state.master_key()?;
-        let sqlite = Arc::new(SqliteStore::open(SqliteConfig::new(state.store_path()))?);
+        let (key, key_is_new) = state.ledger_key()?;
+        let store_config =
+            SqliteConfig { key: Some(Arc::new(key)), key_is_new, ..SqliteConfig::new(state.store_path()) };
+        let sqlite = Arc::new(SqliteStore::open(store_config)?);
         let store: Arc<dyn Store> = sqlite.clone();
         let archive: Arc<dyn Archive> = sqlite.clone();
+        let ledger: Arc<dyn Ledger> = sqlite.clone();
         let kept: Arc<dyn Library> = sqlite;
         let engine_config = engine_config(config, state.node_id()?);
         let recording = recording(config, state, archive)?;
@@ -175,8 +187,12 @@ impl Node {
                 "the last run of this node did not stop in good order; its sessions were ended as node_lost"
             );
         }
-        let (listeners, stopping) = (JoinSet::new(), CancellationToken::new());
-        Ok(Self { engine, store, kept, master, listeners, stopping, certificate: None })
+        let names = crate::config::sink_names(config);
+        let shipping = Shipping::start(Arc::clone(&ledger), config.sinks.clone(), names).await.map_err(in_full)?;
+        engine.attach_sinks(shipping.clone());
+        let (mut listeners, stopping) = (JoinSet::new(), CancellationToken::new());
+        listeners.spawn(sign_now_and_then(Arc::clone(&ledger), stopping.clone()));
+        Ok(Self { engine, store, kept, master, ledger, shipping, listeners, stopping, certificate: None })
     }
 
     /// Opens the doors.
@@ -273,6 +289,16 @@ impl Node {
         }
     }
 
+    /// Puts other sinks in force; those that stay go on where they were.
+    pub(crate) async fn replace_sinks(&self, sinks: Vec<SinkConfig>) {
+        if let Err(refusal) = self.shipping.replace(sinks).await {
+            tracing::error!(
+                ?refusal,
+                "the sinks could not be changed; nothing is shipped until the next change or start"
+            );
+        }
+    }
+
     /// Puts another certificate in force.
     pub(crate) fn replace_certificate(&self, certified: CertifiedKey) {
         if let Some(certificate) = &self.certificate {
@@ -314,10 +340,29 @@ impl Node {
             tracing::warn!("some connections did not close in time; cutting them");
             self.listeners.shutdown().await;
         }
+        // The last word of this life is signed, and the sinks get it as far as they take it now.
+        if let Err(refusal) = self.ledger.checkpoint().await {
+            tracing::error!(?refusal, "the record could not be signed at the stop");
+        }
+        self.shipping.stop(SHIP_MAX).await;
         outcome.map_err(in_full)?;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn sign_now_and_then(ledger: Arc<dyn Ledger>, stopping: CancellationToken) {
+    let sign = async {
+        let mut ticks = tokio::time::interval(SIGN_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(refusal) = ledger.checkpoint().await {
+                tracing::error!(?refusal, "the record could not be signed; trying again in a minute");
+            }
+        }
+    };
+    stopping.run_until_cancelled(sign).await;
 }
 
 fn listen(taken: Taken) -> anyhow::Result<TcpListener> {

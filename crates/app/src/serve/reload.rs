@@ -5,7 +5,8 @@
 
 use super::node::Node;
 use crate::config::{self, Config, Loaded, Tls};
-use std::collections::HashMap;
+use ravelin_model::text::printable;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,6 +58,15 @@ impl Reloader {
                 let faults = refused.faults.len();
                 tracing::error!(faults, "the configuration is refused; what was in force stays in force");
                 self.watched.replace(&refused.files);
+                let first = refused
+                    .faults
+                    .first()
+                    .map(|fault| printable(&format!("{} {}", fault.place, fault.key), 300))
+                    .unwrap_or_default();
+                let facts = BTreeMap::from([("faults".to_owned(), faults.to_string()), ("first".to_owned(), first)]);
+                if let Err(refusal) = node.engine.record_refused_rules(facts).await {
+                    tracing::error!(?refusal, "the record of the refusal could not be written");
+                }
                 return;
             }
         };
@@ -68,15 +78,29 @@ impl Reloader {
         }
         let (principals, targets) =
             (loaded.rules.inventory.principals().count(), loaded.rules.inventory.targets().len());
-        match node.engine.reload(loaded.rules).await {
+        let facts = facts(&loaded);
+        match node.engine.reload_with(loaded.rules, facts).await {
             Ok(ended) => tracing::info!(principals, targets, policies = loaded.policies.len(), ended, "reloaded"),
             Err(refusal) => tracing::error!(?refusal, "reloaded, but the record of it could not be written"),
+        }
+        if self.config.sinks != loaded.config.sinks {
+            node.replace_sinks(loaded.config.sinks.clone()).await;
+            self.config.sinks.clone_from(&loaded.config.sinks);
         }
         if let (Tls::Files { .. }, Tls::Files { certified, .. }) = (&self.config.tls, &loaded.config.tls) {
             node.replace_certificate(certified.clone());
         }
         self.watched.replace(&loaded.files);
     }
+}
+
+/// What the record tells of a configuration that is in force: enough to see that it changed, and from which files.
+pub(super) fn facts(loaded: &Loaded) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("digest".to_owned(), loaded.digest.clone()),
+        ("policies".to_owned(), printable(&loaded.policies.join(" "), 400)),
+        ("sinks".to_owned(), loaded.config.sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>().join(" ")),
+    ])
 }
 
 /// What can be seen of a file without reading it.

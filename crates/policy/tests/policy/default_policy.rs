@@ -62,6 +62,7 @@ fn may(who: Who, action: Action, whose: Whose) -> bool {
         Action::ManageDocuments | Action::ManageSettings => operator,
         Action::ListCredentials | Action::RevokeCredential => operator || own,
         Action::IssueCredential => operator,
+        Action::ExportAudit | Action::ReadSinks => operator || auditor,
     }
 }
 

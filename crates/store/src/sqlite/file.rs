@@ -1,6 +1,6 @@
 //! The file: making it, its permissions, its schema, its connections.
 
-use super::{SqliteConfig, write};
+use super::{SqliteConfig, ledger, write};
 use ravelin_model::{Refusal, Time};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -115,6 +115,8 @@ pub(super) fn open(config: &SqliteConfig, durability: Durability) -> Result<Open
         let path = path.to_owned();
         StoreOpenError::CannotMigrate { path, because: chain(&error) }
     })?;
+    let adopting = config.key.as_deref().filter(|_| config.key_is_new);
+    ledger::settle(&mut writing, adopting).map_err(|error| refused(path, &error))?;
     let latest = latest_time(&writing).map_err(|error| refused(path, &error))?;
     let newest = write::newest_event(&writing).map_err(|refusal| {
         let because = refusal.detail().map_or_else(|| refusal.to_string(), |d| d.for_log().to_owned());
@@ -124,6 +126,19 @@ pub(super) fn open(config: &SqliteConfig, durability: Durability) -> Result<Open
         .map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
         .collect::<Result<_, _>>()?;
     Ok(Opened { writing, reading, latest, newest })
+}
+
+/// Opens a file that is there, to read it and nothing else.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreOpenError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    check_is_ours(path, &connection)?;
+    check_schema(path, &connection)?;
+    Ok(connection)
+}
+
+/// What a failed reading means.
+pub(super) fn unreadable(path: &Path, error: &rusqlite::Error) -> StoreOpenError {
+    refused(path, error)
 }
 
 /// Makes the file if need be, for its owner's eyes only. SQLite gives the files beside it the same permissions.

@@ -1,6 +1,7 @@
 //! Documents and settings: the port [`Library`] on SQLite.
 
 use super::SqliteStore;
+use super::ledger;
 use super::refusal::from_sqlite;
 use super::row;
 use super::writer::Write;
@@ -177,7 +178,7 @@ fn change_document(
         facts.insert("version".to_owned(), version.to_string());
     }
     let deed = Deed { kind: AuditKind::DocumentChanged, actor: by.clone(), session: None, facts };
-    row::insert_event(write.tx, &deed, now).map_err(from_sqlite)?;
+    ledger::append(write.tx, &deed, now).map_err(from_sqlite)?;
     match stored(write.tx, name)?.or(before) {
         Some(document) => Ok(document),
         None => Err(Refusal::internal(format!("document {name} was changed and is not there"))),
@@ -238,7 +239,7 @@ fn change_setting(write: &Write<'_>, key: &str, value: Option<&str>, by: &Actor)
         ("value".to_owned(), value.unwrap_or("(default)").to_owned()),
     ]);
     let deed = Deed { kind: AuditKind::SettingChanged, actor: by.clone(), session: None, facts };
-    row::insert_event(write.tx, &deed, now).map_err(from_sqlite)?;
+    ledger::append(write.tx, &deed, now).map_err(from_sqlite)?;
     stored_setting(write.tx, key)
 }
 

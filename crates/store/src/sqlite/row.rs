@@ -222,7 +222,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
     Ok(Session { draft, created: time(row, "created")?, activity, recording, recording_digest, phase })
 }
 
-/// Reads a row of [`EVENT_COLUMNS`].
+/// Reads a row that begins with [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<AuditEvent, Refusal> {
     static COLUMNS: Columns = OnceLock::new();
     let row = &Cells::of(row, EVENT_COLUMNS, &COLUMNS);
@@ -233,20 +233,6 @@ pub(super) fn event(row: &Row<'_>) -> Result<AuditEvent, Refusal> {
         facts: parsed(row, "facts", map_from_json)?,
     };
     Ok(AuditEvent { seq: count(row, "seq")?, at: time(row, "at")?, deed })
-}
-
-/// Writes a deed under the next number, which is returned.
-pub(super) fn insert_event(connection: &Connection, deed: &Deed, at: Time) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("INSERT INTO events (at, kind, actor, session, facts) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .insert((
-            at.as_micros(),
-            deed.kind.word(),
-            deed.actor.to_string(),
-            deed.session.as_ref().map(SessionId::as_str),
-            json_map(&deed.facts),
-        ))
-        .map(i64::unsigned_abs)
 }
 
 /// Reads a row of [`CREDENTIAL_COLUMNS`].

@@ -5,6 +5,7 @@
 //! sessions of the new life only. So a process that was declared dead finds its own sessions ended: whatever it still
 //! tries to [`apply`] is refused by the transition table, and what it tries to [`flush`] is passed over.
 
+use super::ledger;
 use super::refusal::from_sqlite;
 use super::row::{self, SESSION_COLUMNS, integer};
 use super::writer::Write;
@@ -46,7 +47,7 @@ pub(super) fn start_node(write: &Write<'_>, node: &NodeId) -> Result<NodeStart, 
         ("sessions_lost".to_owned(), ended.len().to_string()),
     ]);
     let deed = Deed { kind: AuditKind::NodeStarted, actor: Actor::System, session: None, facts };
-    row::insert_event(write.tx, &deed, now).map_err(from_sqlite)?;
+    ledger::append(write.tx, &deed, now).map_err(from_sqlite)?;
     Ok(NodeStart { epoch, ended })
 }
 
@@ -151,7 +152,7 @@ fn write_audit(write: &Write<'_>, session: &Session, effects: &[Effect], at: Tim
                     session: Some(session.id().clone()),
                     facts: audit::session_facts(session),
                 };
-                row::insert_event(write.tx, &deed, at).map_err(from_sqlite)?;
+                ledger::append(write.tx, &deed, at).map_err(from_sqlite)?;
             }
             // For the engine, which gets them with the answer.
             Effect::TellPerson(_) | Effect::CloseLegs | Effect::Confirm => {}
@@ -210,29 +211,16 @@ fn prune_ended(connection: &Connection, before: Time, limit: u32) -> rusqlite::R
 }
 
 pub(super) fn prune_events(write: &Write<'_>, before: Time, limit: u32) -> Result<u64, Refusal> {
-    // Times grow with the numbers, so that what is old enough lies together at the low end.
-    let removed = write
-        .tx
-        .prepare_cached(
-            "DELETE FROM events WHERE seq IN \
-             (SELECT seq FROM (SELECT seq, at FROM events ORDER BY seq LIMIT ?2) WHERE at < ?1)",
-        )
-        .and_then(|mut statement| statement.execute((before.as_micros(), limit)))
-        .map_err(from_sqlite)?;
-    Ok(removed as u64)
+    ledger::prune(write.tx, write.key, before, limit).map_err(from_sqlite)
 }
 
 pub(super) fn record(write: &Write<'_>, deed: &Deed) -> Result<u64, Refusal> {
-    row::insert_event(write.tx, deed, write.clock.now()).map_err(from_sqlite)
+    ledger::append(write.tx, deed, write.clock.now()).map_err(from_sqlite)
 }
 
 /// The highest number given out, 0 when none was.
 pub(super) fn newest_event(connection: &Connection) -> Result<u64, Refusal> {
-    connection
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)).optional())
-        .map(|newest| newest.map_or(0, i64::unsigned_abs))
-        .map_err(from_sqlite)
+    ledger::newest(connection).map_err(from_sqlite)
 }
 
 pub(super) fn add_credential(write: &Write<'_>, mut credential: Credential, by: &Actor) -> Result<Credential, Refusal> {
@@ -274,7 +262,7 @@ fn credential_event(
         ("principal".to_owned(), credential.principal.to_string()),
     ]);
     let deed = Deed { kind, actor: by.clone(), session: None, facts };
-    row::insert_event(write.tx, &deed, at).map_err(from_sqlite).map(|_| ())
+    ledger::append(write.tx, &deed, at).map_err(from_sqlite).map(|_| ())
 }
 
 /// One credential, as the connection sees it.

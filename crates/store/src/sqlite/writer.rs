@@ -5,9 +5,11 @@
 //! its own work. An answer is given only after the commit: whoever has one can rely on it.
 
 use super::clock::Clock;
+use super::ledger;
 use super::refusal::{from_sqlite, unavailable};
 use super::write;
 use ravelin_model::Refusal;
+use ravelin_model::ledger::LedgerKey;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::any::Any;
 use std::io;
@@ -33,6 +35,8 @@ pub(super) struct Writer {
 pub(super) struct Write<'a> {
     pub(super) tx: &'a Transaction<'a>,
     pub(super) clock: &'a Clock,
+    /// Signs checkpoints and cuts, where there is one.
+    pub(super) key: Option<&'a LedgerKey>,
 }
 
 /// Does the work and says how it went; the answer is kept until the commit. Without a transaction it does nothing and
@@ -48,12 +52,17 @@ struct Outcome {
 type Answer = Box<dyn FnOnce(Result<(), Refusal>)>;
 
 impl Writer {
-    /// Starts the thread. `newest` is told the highest event number after each commit that raised it.
-    pub(super) fn start(connection: Connection, clock: Arc<Clock>, newest: watch::Sender<u64>) -> io::Result<Self> {
+    /// Starts the thread. `newest` is told the highest event number after each commit that raised it; `key` signs.
+    pub(super) fn start(
+        connection: Connection,
+        clock: Arc<Clock>,
+        newest: watch::Sender<u64>,
+        key: Option<Arc<LedgerKey>>,
+    ) -> io::Result<Self> {
         let (queue, commands) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(connection, commands, &clock, &newest))?;
+            .spawn(move || run(connection, commands, &clock, &newest, key.as_deref()))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -113,7 +122,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>, clock: &Clock, newest: &watch::Sender<u64>) {
+fn run(
+    mut connection: Connection,
+    mut commands: mpsc::Receiver<Command>,
+    clock: &Clock,
+    newest: &watch::Sender<u64>,
+    key: Option<&LedgerKey>,
+) {
     let mut batch = Vec::with_capacity(BATCH_COMMANDS_MAX);
     while let Some(first) = commands.blocking_recv() {
         batch.push(first);
@@ -123,7 +138,7 @@ fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>, clock:
             batch.push(next);
         }
         let mut answers = Vec::with_capacity(batch.len());
-        let kept = commit(&mut connection, batch.drain(..), clock, newest, &mut answers);
+        let kept = commit(&mut connection, batch.drain(..), clock, newest, key, &mut answers);
         if let Err(refusal) = &kept {
             tracing::error!(detail = ?refusal.detail(), commands = answers.len(), "the store could not commit");
         }
@@ -140,6 +155,7 @@ fn commit(
     batch: impl Iterator<Item = Command>,
     clock: &Clock,
     newest: &watch::Sender<u64>,
+    key: Option<&LedgerKey>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), Refusal> {
     let started = connection.transaction_with_behavior(TransactionBehavior::Immediate);
@@ -156,7 +172,7 @@ fn commit(
             answers.push(refused(command));
             continue;
         }
-        match in_savepoint(&tx, clock, command) {
+        match in_savepoint(&tx, &Write { tx: &tx, clock, key }, command) {
             Ok(answer) => answers.push(answer),
             Err((answer, refusal)) => {
                 answers.push(answer);
@@ -166,6 +182,9 @@ fn commit(
     }
     if let Some(refusal) = failed {
         return Err(refusal);
+    }
+    if let Some(key) = key {
+        ledger::checkpoint_if_due(&tx, key, clock.now()).map_err(from_sqlite)?;
     }
     let reached = write::newest_event(&tx)?;
     tx.commit().map_err(from_sqlite)?;
@@ -179,11 +198,11 @@ fn commit(
 
 /// The error is for the whole batch: SQLite answers some failures (a full disk, an I/O error) by ending the
 /// transaction itself, and then the work of earlier commands is gone too.
-fn in_savepoint(tx: &Transaction<'_>, clock: &Clock, command: Command) -> Result<Answer, (Answer, Refusal)> {
+fn in_savepoint(tx: &Transaction<'_>, write: &Write<'_>, command: Command) -> Result<Answer, (Answer, Refusal)> {
     if let Err(error) = run_cached(tx, "SAVEPOINT command") {
         return Err((refused(command), from_sqlite(error)));
     }
-    let Outcome { is_done, answer } = command(Some(&Write { tx, clock }));
+    let Outcome { is_done, answer } = command(Some(write));
     if tx.is_autocommit() {
         return Err((answer, unavailable("a failure ended the whole transaction")));
     }
@@ -209,8 +228,8 @@ fn run_cached(tx: &Transaction<'_>, sql: &str) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SqliteConfig;
     use super::super::file::{self, Durability};
-    use super::super::{SqliteConfig, row};
     use super::*;
     use ravelin_model::audit::{AuditKind, Deed};
     use ravelin_model::session::Actor;
@@ -228,11 +247,12 @@ mod tests {
 
     fn bench() -> Bench {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let config = SqliteConfig { path: directory.path().join("store.db"), readers: 1 };
+        let mut config = SqliteConfig::new(directory.path().join("store.db"));
+        config.readers = 1;
         let mut opened = file::open(&config, Durability::None).expect("a new store opens");
         let (sender, newest) = watch::channel(0);
         let clock = Arc::new(Clock::after(opened.latest));
-        let writer = Writer::start(opened.writing, clock, sender).expect("a thread starts");
+        let writer = Writer::start(opened.writing, clock, sender, None).expect("a thread starts");
         let outside = opened.reading.pop().expect("one reader was asked for");
         Bench { writer, outside, newest, _directory: directory }
     }
@@ -240,7 +260,7 @@ mod tests {
     fn record(write: &Write<'_>) -> Result<u64, Refusal> {
         let facts = BTreeMap::new();
         let deed = Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts };
-        row::insert_event(write.tx, &deed, write.clock.now()).map_err(from_sqlite)
+        ledger::append(write.tx, &deed, write.clock.now()).map_err(from_sqlite)
     }
 
     fn count(connection: &Connection) -> i64 {

@@ -1,5 +1,6 @@
 //! The subjects.
 
+mod audit;
 mod aws;
 mod azure;
 mod bastion;
@@ -12,5 +13,6 @@ mod kill;
 mod plugin;
 mod powershell;
 mod recordings;
+mod sinks;
 mod ssh;
 mod ssm;

@@ -1,0 +1,83 @@
+//! What a destination promises, and the list of those there are.
+
+mod azure_storage;
+mod file;
+mod log_analytics;
+mod otlp;
+mod s3;
+mod stdout;
+mod syslog;
+mod webhook;
+
+use crate::config::{DestinationConfig, Names, SinkConfig};
+use async_trait::async_trait;
+use ravelin_model::ledger::Entry;
+use ravelin_model::text::printable;
+use serde_json::Value;
+
+/// Some events that follow each other, each with the record that the sink's schema makes of it. Events for which the
+/// schema has no form are not among them.
+pub(crate) struct Batch<'a> {
+    /// Whose record it is.
+    pub(crate) deployment: &'a str,
+    /// The events, in order.
+    pub(crate) items: &'a [Item],
+}
+
+/// One event of a batch.
+pub(crate) struct Item {
+    pub(crate) entry: Entry,
+    pub(crate) record: Value,
+}
+
+/// Why a delivery did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// For people: what happened, without secrets and without what deceives a reader.
+    pub(crate) because: String,
+    /// Everything up to this number has arrived all the same.
+    pub(crate) through: Option<u64>,
+}
+
+impl Failure {
+    pub(crate) fn new(because: impl Into<String>) -> Self {
+        Self { because: printable(&because.into(), 500), through: None }
+    }
+
+    /// The same, when everything up to `seq` has arrived before it.
+    pub(crate) fn after(mut self, seq: Option<u64>) -> Self {
+        self.through = seq.or(self.through);
+        self
+    }
+}
+
+/// Takes batches to a far end.
+///
+/// `Ok` means that the far end has all of it, as surely as its protocol can tell. After a failure, and after a restart,
+/// the same events come again.
+#[async_trait]
+pub(crate) trait Destination: Send {
+    async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure>;
+}
+
+/// The destination that a configuration stands for. Nothing is opened or connected before the first delivery.
+pub(crate) fn open(config: &SinkConfig, names: &Names) -> Result<Box<dyn Destination>, Failure> {
+    Ok(match &config.destination {
+        DestinationConfig::Stdout => Box::new(stdout::Stdout),
+        DestinationConfig::File { path, bytes_max, keep } => Box::new(file::File::new(path.clone(), *bytes_max, *keep)),
+        DestinationConfig::Syslog { transport, facility } => {
+            Box::new(syslog::Syslog::new(transport.clone(), *facility, &names.host)?)
+        }
+        DestinationConfig::Webhook { url, secret, ca } => {
+            Box::new(webhook::Webhook::new(url, secret.clone(), ca.as_deref())?)
+        }
+        DestinationConfig::AzureStorage { endpoint, account, container, key, ca } => {
+            Box::new(azure_storage::AzureStorage::new(endpoint, account, container, key.clone(), ca.as_deref(), names)?)
+        }
+        DestinationConfig::LogAnalytics { .. } => Box::new(log_analytics::LogAnalytics::new(&config.destination)?),
+        DestinationConfig::S3 { .. } => Box::new(s3::S3::new(config, names)?),
+        DestinationConfig::Otlp { endpoint, header, ca } => {
+            Box::new(otlp::Otlp::new(endpoint, header.clone(), ca.as_deref(), names)?)
+        }
+    })
+}

@@ -1,0 +1,143 @@
+//! JSON lines in a file, with rotation by size. On the disk before it counts as delivered.
+
+use super::{Batch, Destination, Failure};
+use async_trait::async_trait;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub(super) struct File {
+    path: PathBuf,
+    bytes_max: u64,
+    keep: u32,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: fs::File,
+    /// Where the next line begins.
+    bytes: u64,
+    /// The number in the last line, where that is ours: what is not above it is there already.
+    last: u64,
+}
+
+impl File {
+    pub(super) fn new(path: PathBuf, bytes_max: u64, keep: u32) -> Self {
+        Self { path, bytes_max, keep, open: None }
+    }
+}
+
+#[async_trait]
+impl Destination for File {
+    async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
+        let lines: Vec<(u64, String)> =
+            batch.items.iter().map(|item| (item.entry.event.seq, item.record.to_string())).collect();
+        let (path, bytes_max, keep) = (self.path.clone(), self.bytes_max, self.keep);
+        let open = self.open.take();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut open = match open {
+                Some(open) => open,
+                None => Open::at(&path)?,
+            };
+            open.write(&path, bytes_max, keep, &lines)?;
+            Ok::<_, io::Error>(open)
+        });
+        match written.await {
+            Ok(Ok(open)) => {
+                self.open = Some(open);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Failure::new(format!("cannot write {}: {error}", self.path.display()))),
+            Err(_) => Err(Failure::new("the task that writes the file has gone")),
+        }
+    }
+}
+
+impl Open {
+    /// Opens the file, or makes it, and takes away a last line that was cut off when somebody died in the midst of it.
+    fn at(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let length = file.metadata()?.len();
+        let (bytes, last) = last_line(&mut file, length)?;
+        if bytes < length {
+            file.set_len(bytes)?;
+        }
+        file.seek(SeekFrom::Start(bytes))?;
+        Ok(Self { file, bytes, last })
+    }
+
+    fn write(&mut self, path: &Path, bytes_max: u64, keep: u32, lines: &[(u64, String)]) -> io::Result<()> {
+        let mut text = String::new();
+        for (seq, line) in lines {
+            if *seq <= self.last {
+                continue;
+            }
+            if self.bytes + text.len() as u64 + line.len() as u64 + 1 > bytes_max && self.bytes + text.len() as u64 > 0
+            {
+                self.append(&text)?;
+                text.clear();
+                let last = self.last.max(seq - 1);
+                rotate(path, keep)?;
+                *self = Self { last, ..Self::at(path)? };
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.append(&text)?;
+        self.last = lines.last().map_or(self.last, |(seq, _)| self.last.max(*seq));
+        Ok(())
+    }
+
+    /// All of it, or nothing: what a full disk took in part is taken away again.
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()) {
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// Where the last whole line ends, and the number in it.
+fn last_line(file: &mut fs::File, length: u64) -> io::Result<(u64, u64)> {
+    let look = length.min(crate::lines::LINE_BYTES_MAX as u64 * 2);
+    file.seek(SeekFrom::Start(length - look))?;
+    let mut tail = Vec::new();
+    file.take(look).read_to_end(&mut tail)?;
+    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+        // A line that is longer than any of ours: not our file to cut.
+        return Ok((if look < length { length } else { 0 }, 0));
+    };
+    let begin = tail[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let last = match crate::lines::parse(&tail[begin..end]) {
+        Ok(crate::lines::Parsed::Event(line, _)) => line.seq,
+        Ok(crate::lines::Parsed::Foundation(_)) | Err(_) => 0,
+    };
+    Ok((length - look + end as u64 + 1, last))
+}
+
+/// `name` becomes `name.1`, `name.1` becomes `name.2`, and what is beyond `keep` goes.
+fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    let numbered = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    let gone = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    if keep == 0 {
+        return gone(fs::remove_file(path));
+    }
+    gone(fs::remove_file(numbered(keep)))?;
+    for number in (1..keep).rev() {
+        gone(fs::rename(numbered(number), numbered(number + 1)))?;
+    }
+    gone(fs::rename(path, numbered(1)))
+}

@@ -1,0 +1,521 @@
+//! The contract of every destination, through the real task that feeds it: whatever the far end does, nothing is lost,
+//! and what comes twice bears the same number.
+//!
+//! A far end here is a server of our own that takes, is slow, is down, answers garbage, is full, or hangs up in the midst
+//! of a batch. What it has acknowledged is what counts.
+
+use flate2::read::GzDecoder;
+use ravelin_model::Time;
+use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::ports::{Ledger, Sinks, Store};
+use ravelin_model::session::Actor;
+use ravelin_model::sink::SinkStart;
+use ravelin_sinks::config::{DestinationConfig, Secret, SyslogTransport};
+use ravelin_sinks::{Names, Schema, Shipping, SinkConfig};
+use ravelin_store::SqliteStore;
+use secrecy::SecretString;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "gave up waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn record(store: &SqliteStore, count: u64) {
+    for number in 0..count {
+        let facts = BTreeMap::from([
+            ("claimed".to_owned(), format!("somebody {number}\u{1b}[2J\nx")),
+            ("client_address".to_owned(), "192.0.2.9:50022".to_owned()),
+        ]);
+        let deed = Deed { kind: AuditKind::LoginRefused, actor: Actor::System, session: None, facts };
+        store.record(deed).await.expect("a deed is written");
+    }
+}
+
+fn sink(destination: DestinationConfig) -> SinkConfig {
+    let mut config = SinkConfig::new("far", destination);
+    config.schema = Schema::Ravelin;
+    config.batch_events = 7;
+    config.linger = Duration::ZERO;
+    config.timeout = Duration::from_secs(2);
+    config
+}
+
+async fn start(store: &Arc<SqliteStore>, config: &SinkConfig) -> Arc<Shipping> {
+    let ledger: Arc<dyn Ledger> = Arc::<SqliteStore>::clone(store);
+    Shipping::start(ledger, vec![config.clone()], Names::default()).await.expect("the ledger answers")
+}
+
+fn behind(shipping: &Shipping) -> u64 {
+    shipping.statuses()[0].behind
+}
+
+/// Waits until the first sink has everything that is in the store by now.
+async fn caught_up(what: &str, store: &SqliteStore, shipping: &Shipping) {
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    eventually(what, || shipping.statuses()[0].position >= newest).await;
+}
+
+/// The numbers that arrived, from lines of our own form.
+fn numbers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u64> {
+    lines
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .map(|event| event["seq"].as_u64().expect("a number"))
+        .collect()
+}
+
+fn is_complete(numbers: &[u64], newest: u64) -> bool {
+    numbers.iter().copied().collect::<BTreeSet<_>>() == (1..=newest).collect()
+}
+
+fn secret(text: &str) -> Secret {
+    Secret(SecretString::from(text.to_owned()))
+}
+
+/// What an HTTP far end does with the next requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Takes,
+    Slow,
+    Full,
+    Garbage,
+    /// Reads the request and hangs up without an answer.
+    HangsUp,
+    /// Takes it, and hangs up before it says so.
+    TakesSilently,
+}
+
+/// A request that was taken.
+struct Taken {
+    path: String,
+    headers: Vec<(String, String)>,
+    /// The body as it came out of its compression.
+    body: String,
+}
+
+#[derive(Clone)]
+struct HttpEnd {
+    url: String,
+    mood: Arc<Mutex<Mood>>,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    asked: Arc<Mutex<u64>>,
+}
+
+impl HttpEnd {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let end = Self { url, mood: Arc::new(Mutex::new(Mood::Takes)), taken: Arc::default(), asked: Arc::default() };
+        let server = end.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = server.clone();
+                tokio::spawn(async move { server.serve(stream).await });
+            }
+        });
+        end
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().expect("not poisoned") = mood;
+    }
+
+    fn asked(&self) -> u64 {
+        *self.asked.lock().expect("not poisoned")
+    }
+
+    async fn serve(&self, stream: TcpStream) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                if stream.read_line(&mut line).await.ok()? == 0 {
+                    return None;
+                }
+                if line == "\r\n" {
+                    break;
+                }
+                head.push(line.trim_end().to_owned());
+            }
+            let headers: Vec<(String, String)> = head[1..]
+                .iter()
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect();
+            let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+            let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.ok()?;
+            let path = head[0].split(' ').nth(1)?.to_owned();
+            let mood = *self.mood.lock().expect("not poisoned");
+            *self.asked.lock().expect("not poisoned") += 1;
+            let text = if header("content-encoding").as_deref() == Some("gzip") || path.ends_with(".gz") {
+                let mut text = String::new();
+                GzDecoder::new(&body[..]).read_to_string(&mut text).expect("it is compressed");
+                text
+            } else {
+                String::from_utf8(body).expect("text")
+            };
+            if path.ends_with("/token") {
+                let said = r#"{"access_token":"t","expires_in":3600}"#;
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                stream.write_all(answer.as_bytes()).await.ok()?;
+                continue;
+            }
+            let take = || {
+                let taken = Taken { path: path.clone(), headers: headers.clone(), body: text.clone() };
+                self.taken.lock().expect("not poisoned").push(taken);
+            };
+            let good = match path.as_str() {
+                path if path.contains("/dataCollectionRules/") => "204 No Content",
+                path if path.contains("comp=appendblock") => "201 Created",
+                _ => "200 OK",
+            };
+            let answer = match mood {
+                Mood::Takes => {
+                    take();
+                    format!("HTTP/1.1 {good}\r\n")
+                }
+                Mood::Slow => {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    take();
+                    format!("HTTP/1.1 {good}\r\n")
+                }
+                Mood::Full => "HTTP/1.1 503 Service Unavailable\r\n".to_owned(),
+                Mood::Garbage => "\u{1}\u{2}garbage\r\n".to_owned(),
+                Mood::HangsUp => return None,
+                Mood::TakesSilently => {
+                    take();
+                    return None;
+                }
+            };
+            let rest =
+                if good.starts_with("204") && answer.contains("204") { "\r\n" } else { "content-length: 0\r\n\r\n" };
+            stream.write_all(format!("{answer}{rest}").as_bytes()).await.ok()?;
+        }
+    }
+
+    /// The numbers that arrived, whatever the form.
+    fn numbers(&self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for Taken { path, body, .. } in self.taken.lock().expect("not poisoned").iter() {
+            if path.contains("comp=appendblock") || path.ends_with(".jsonl.gz") {
+                numbers.extend(self::numbers(body.lines()));
+                continue;
+            }
+            let body: Value = serde_json::from_str(body).expect("JSON");
+            if path == "/v1/logs" {
+                let records = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
+                for record in records.as_array().expect("records") {
+                    let text = record["body"]["stringValue"].as_str().expect("a text");
+                    numbers.extend(self::numbers(std::iter::once(text)));
+                }
+            } else if let Some(rows) = body.as_array() {
+                numbers.extend(self::numbers(rows.iter().map(|row| row["Message"].as_str().expect("a text"))));
+            } else {
+                let events = body["events"].as_array().expect("events");
+                numbers.extend(events.iter().map(|event| event["seq"].as_u64().expect("a number")));
+            }
+        }
+        numbers
+    }
+}
+
+/// The far end goes through all its moods while the record grows; then it recovers, and has everything.
+async fn http_contract(destination: impl Fn(&str) -> DestinationConfig) {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let config = sink(destination(&end.url));
+    let shipping = start(&store, &config).await;
+    record(&store, 20).await;
+    caught_up("the first are there", &store, &shipping).await;
+    for mood in [Mood::Full, Mood::Garbage, Mood::HangsUp, Mood::TakesSilently, Mood::Slow] {
+        end.is(mood);
+        record(&store, 10).await;
+        let asked = end.asked();
+        eventually("it was tried", || end.asked() > asked).await;
+        if mood == Mood::Full {
+            eventually("the failure shows", || shipping.statuses()[0].last_error.is_some()).await;
+            let error = shipping.statuses()[0].last_error.clone().unwrap_or_default();
+            assert!(error.contains("503"), "{error}");
+            assert!(behind(&shipping) > 0);
+        }
+        end.is(Mood::Takes);
+        caught_up("it caught up", &store, &shipping).await;
+    }
+    assert_eq!(shipping.statuses()[0].last_error, None);
+    // A restart in the midst of a batch that the far end took without our knowing.
+    end.is(Mood::TakesSilently);
+    record(&store, 10).await;
+    let asked = end.asked();
+    eventually("it was tried", || end.asked() > asked).await;
+    shipping.stop(Duration::ZERO).await;
+    end.is(Mood::Takes);
+    let shipping = start(&store, &config).await;
+    caught_up("the next life caught up", &store, &shipping).await;
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    let numbers = end.numbers();
+    assert!(is_complete(&numbers, newest), "{numbers:?} of {newest}");
+    // What is certainly there comes once.
+    assert_eq!(numbers.iter().filter(|number| **number == 3).count(), 1);
+}
+
+#[tokio::test]
+async fn webhook() {
+    http_contract(|url| DestinationConfig::Webhook { url: format!("{url}/hook"), secret: secret("s3cret"), ca: None })
+        .await;
+}
+
+#[tokio::test]
+async fn azure_storage() {
+    http_contract(|url| DestinationConfig::AzureStorage {
+        endpoint: url.to_owned(),
+        account: "acc".to_owned(),
+        container: "logs".to_owned(),
+        key: secret("a2V5"),
+        ca: None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn log_analytics() {
+    http_contract(|url| DestinationConfig::LogAnalytics {
+        endpoint: url.to_owned(),
+        rule: "dcr-1".to_owned(),
+        stream: "Custom-Bastion_CL".to_owned(),
+        authority: url.to_owned(),
+        tenant: "t".to_owned(),
+        client_id: "id".to_owned(),
+        client_secret: secret("s"),
+        ca: None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s3() {
+    http_contract(|url| DestinationConfig::S3 {
+        endpoint: url.to_owned(),
+        bucket: "logs".to_owned(),
+        region: "eu-central-1".to_owned(),
+        prefix: "a b/".to_owned(),
+        access_key_id: "AKID".to_owned(),
+        secret_access_key: secret("s"),
+        ca: None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn otlp() {
+    http_contract(|url| DestinationConfig::Otlp { endpoint: url.to_owned(), header: None, ca: None }).await;
+}
+
+#[tokio::test]
+async fn a_receiver_of_webhooks_can_check_the_signature() {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let url = format!("{}/hook", end.url);
+    let shipping = start(&store, &sink(DestinationConfig::Webhook { url, secret: secret("s3cret\n"), ca: None })).await;
+    record(&store, 1).await;
+    caught_up("it is there", &store, &shipping).await;
+    let taken = end.taken.lock().expect("not poisoned");
+    let Taken { headers, body, .. } = &taken[0];
+    let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).expect(name);
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"s3cret");
+    let tag = aws_lc_rs::hmac::sign(&key, format!("{}.{body}", header("ravelin-timestamp")).as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(header("ravelin-signature"), format!("v1={hex}"));
+}
+
+#[tokio::test]
+async fn file_with_rotation_and_a_cut_line() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("audit.jsonl");
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let destination = DestinationConfig::File { path: path.clone(), bytes_max: 4096, keep: 100 };
+    let config = sink(destination);
+    let shipping = start(&store, &config).await;
+    record(&store, 40).await;
+    caught_up("they are there", &store, &shipping).await;
+    shipping.stop(Duration::ZERO).await;
+    // As a process leaves it that died while it wrote.
+    let mut text = std::fs::read_to_string(&path).expect("the file is there");
+    text.push_str("{\"seq\":99,\"at\":\"20");
+    std::fs::write(&path, text).expect("may be written");
+    let shipping = start(&store, &config).await;
+    record(&store, 10).await;
+    caught_up("they are there", &store, &shipping).await;
+    let numbers = numbers_in(folder.path(), "audit.jsonl");
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    assert_eq!(numbers, (1..=newest).collect::<Vec<_>>(), "each once and in order");
+    assert!(folder.path().join("audit.jsonl.2").exists(), "it was rotated");
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        assert!(entry.expect("an entry").metadata().expect("it has").len() <= 4096);
+    }
+}
+
+fn numbers_in(folder: &Path, name: &str) -> Vec<u64> {
+    let older = (1..1000).rev().map(|number| folder.join(format!("{name}.{number}")));
+    let all = older.chain([folder.join(name)]).filter(|path| path.exists());
+    all.flat_map(|path| numbers(std::fs::read_to_string(path).expect("readable").lines())).collect()
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_told_and_caught_up_with() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("not-yet").join("audit.jsonl");
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let config = sink(DestinationConfig::File { path: path.clone(), bytes_max: 1 << 20, keep: 1 });
+    let shipping = start(&store, &config).await;
+    record(&store, 10).await;
+    eventually("the failure shows", || shipping.statuses()[0].last_error.is_some()).await;
+    assert_eq!(store.prune_events(Time::MAX, 100).await, Ok(0), "nothing is lost meanwhile");
+    std::fs::create_dir(folder.path().join("not-yet")).expect("may be made");
+    caught_up("it caught up", &store, &shipping).await;
+    // A disk that is full: every write to it fails.
+    let full = sink(DestinationConfig::File { path: "/dev/full".into(), bytes_max: 1 << 20, keep: 1 });
+    let mut full = SinkConfig { name: "full".to_owned(), ..full };
+    full.behind_max = 5;
+    shipping.replace(vec![config, full]).await.expect("the ledger answers");
+    record(&store, 10).await;
+    eventually("it is too far behind", || shipping.full().is_some()).await;
+    let because = shipping.full().unwrap_or_default();
+    assert!(because.contains("sink full is") && because.contains("more than 5"), "{because}");
+    caught_up("the other goes on", &store, &shipping).await;
+}
+
+/// Reads octet-counted messages until the far end hangs up, or `most` have come.
+async fn read_frames(stream: &mut (impl AsyncReadExt + Unpin), most: usize, into: &Mutex<Vec<String>>) {
+    let mut count = 0;
+    while count < most {
+        let mut length = String::new();
+        loop {
+            match stream.read_u8().await {
+                Ok(b' ') => break,
+                Ok(digit) => length.push(char::from(digit)),
+                Err(_) => return,
+            }
+        }
+        let mut message = vec![0; length.parse().expect("a length")];
+        if stream.read_exact(&mut message).await.is_err() {
+            return;
+        }
+        into.lock().expect("not poisoned").push(String::from_utf8(message).expect("text"));
+        count += 1;
+    }
+}
+
+fn message_numbers(messages: &Mutex<Vec<String>>) -> Vec<u64> {
+    let messages = messages.lock().expect("not poisoned");
+    let texts = messages.iter().map(|message| {
+        assert!(message.starts_with("<1") && !message.contains('\n') && !message.contains('\u{1b}'), "{message}");
+        &message[message.find('{').expect("a JSON message")..]
+    });
+    numbers(texts)
+}
+
+#[tokio::test]
+async fn syslog_over_tcp_with_a_far_end_that_dies_without_reading() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let transport = SyslogTransport::Tcp(address.to_string());
+    let shipping = start(&store, &sink(DestinationConfig::Syslog { transport, facility: 13 })).await;
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    record(&store, 30).await;
+    {
+        // It reads some, and dies with the rest unread.
+        let (mut stream, _) = listener.accept().await.expect("it connects");
+        read_frames(&mut stream, 11, &messages).await;
+        caught_up("all were written", &store, &shipping).await;
+    }
+    record(&store, 30).await;
+    let taken = Arc::clone(&messages);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_frames(&mut stream, usize::MAX, &taken).await;
+        }
+    });
+    eventually("all are there", || is_complete(&message_numbers(&messages), 61)).await;
+}
+
+#[tokio::test]
+async fn syslog_over_datagrams() {
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("log");
+    let unix = UnixDatagram::bind(&path).expect("a socket");
+    let address = udp.local_addr().expect("an address").to_string();
+    let by_udp = sink(DestinationConfig::Syslog { transport: SyslogTransport::Udp(address), facility: 13 });
+    let by_unix = sink(DestinationConfig::Syslog { transport: SyslogTransport::Unix(path), facility: 13 });
+    let by_unix = SinkConfig { name: "unix".to_owned(), ..by_unix };
+    let ledger: Arc<dyn Ledger> = Arc::<SqliteStore>::clone(&store);
+    let shipping = Shipping::start(ledger, vec![by_udp, by_unix], Names::default()).await.expect("the ledger answers");
+    record(&store, 20).await;
+    let (over_udp, over_unix) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let mut bytes = vec![0; 65_536];
+    for _ in 0..22 {
+        let length = udp.recv(&mut bytes).await.expect("a datagram");
+        over_udp.lock().expect("not poisoned").push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        let length = unix.recv(&mut bytes).await.expect("a datagram");
+        over_unix.lock().expect("not poisoned").push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+    }
+    let texts = |messages: &Mutex<Vec<String>>| -> Vec<u64> {
+        let messages = messages.lock().expect("not poisoned");
+        numbers(messages.iter().map(|message| &message[message.find('{').expect("JSON")..]))
+    };
+    assert!(is_complete(&texts(&over_udp), 22) && is_complete(&texts(&over_unix), 22));
+    shipping.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_sink_has_its_place_from_life_to_life_and_loses_it_with_its_configuration() {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    record(&store, 5).await;
+    let destination = DestinationConfig::Webhook { url: format!("{}/hook", end.url), secret: secret("s"), ca: None };
+    let mut config = sink(destination);
+    config.start = SinkStart::Now;
+    let shipping = start(&store, &config).await;
+    record(&store, 5).await;
+    caught_up("they are there", &store, &shipping).await;
+    assert_eq!(end.numbers(), (6..=11).collect::<Vec<_>>(), "from now on, its own beginning included");
+    shipping.stop(Duration::from_secs(5)).await;
+    record(&store, 3).await;
+    let shipping = start(&store, &config).await;
+    caught_up("it goes on", &store, &shipping).await;
+    assert_eq!(end.numbers(), (6..=14).collect::<Vec<_>>());
+    shipping.replace(Vec::new()).await.expect("the ledger answers");
+    assert_eq!(store.sink_places().await, Ok(Vec::new()));
+    let last = store.events(0, 1000).await.expect("the store answers").events.pop().expect("an event");
+    assert_eq!(last.deed.kind, AuditKind::SinkRemoved);
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_sink_finish() {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let destination = DestinationConfig::Webhook { url: format!("{}/hook", end.url), secret: secret("s"), ca: None };
+    let mut config = sink(destination);
+    config.linger = Duration::from_secs(600);
+    let shipping = start(&store, &config).await;
+    record(&store, 20).await;
+    shipping.stop(PATIENCE).await;
+    assert!(is_complete(&end.numbers(), 21), "{:?}", end.numbers());
+}

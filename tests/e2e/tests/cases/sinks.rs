@@ -1,0 +1,220 @@
+//! Sinks against what people have at the other end: rsyslog, Azurite, moto's S3.
+
+use ravelin_e2e::{Server, binary, eventually, free_port, need, run};
+use serde_json::Value;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A configuration with sinks, and what is needed to make something happen there.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    http: u16,
+}
+
+impl World {
+    pub(crate) fn new(sinks: &[(&str, String)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let http = free_port();
+        let mut text = format!(
+            "node.state_dir = \"state\"\nlisten.http = \"127.0.0.1:{http}\"\n\
+             [[principal]]\nname = \"alice\"\ngroups = [\"operators\"]\n"
+        );
+        for (name, keys) in sinks {
+            text.push_str(&format!("[[sink]]\nname = \"{name}\"\n{keys}\n"));
+        }
+        std::fs::write(dir.path().join("ravelin.toml"), text).expect("may be written");
+        Self { dir, http }
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        let http: SocketAddr = format!("127.0.0.1:{}", self.http).parse().expect("an address");
+        Server::serve(&self.dir.path().join("ravelin.toml"), self.dir.path(), http)
+    }
+
+    /// Somebody comes with a proof that is none.
+    pub(crate) fn wrong_login(&self) {
+        let mut whoami = Command::new(binary());
+        whoami.arg("whoami").env("RAVELIN_TOKEN", "rvl_0123456789abcdef_nothing");
+        let said = run(whoami.env("RAVELIN_URL", format!("http://127.0.0.1:{}", self.http)));
+        assert_eq!(said.code, 4, "{said:?}");
+    }
+
+    fn secret(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("may be written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("may be closed");
+    }
+
+    /// A new token of an operator, issued beside the running bastion.
+    pub(crate) fn token(&self) -> String {
+        let said = run(Command::new(binary())
+            .args(["credentials", "bootstrap", "--principal", "alice", "-c"])
+            .arg(self.dir.path().join("ravelin.toml")));
+        said.ok().trim().trim_start_matches("RAVELIN_TOKEN=").to_owned()
+    }
+
+    /// The sinks as the command line shows them.
+    fn sinks(&self) -> Vec<Value> {
+        let token = self.token();
+        let mut ls = Command::new(binary());
+        ls.args(["sinks", "ls", "-o", "json"]).env("RAVELIN_TOKEN", token);
+        ls.env("RAVELIN_URL", format!("http://127.0.0.1:{}", self.http));
+        ravelin_e2e::items(&run(&mut ls).json())
+    }
+}
+
+/// A peer that ends with the test.
+struct Peer(Child);
+
+impl Peer {
+    fn start(command: &mut Command, port: u16) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let peer = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        eventually("the peer listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        peer
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn rsyslog(program: &PathBuf, folder: &std::path::Path, port: u16) -> Peer {
+    let out = folder.join("messages");
+    let config = format!(
+        "global(workDirectory=\"{0}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
+         input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n\
+         template(name=\"raw\" type=\"string\" string=\"%pri% %app-name% %msgid% %msg%\\n\")\n\
+         action(type=\"omfile\" file=\"{1}\" template=\"raw\")\n",
+        folder.display(),
+        out.display()
+    );
+    std::fs::write(folder.join("rsyslog.conf"), config).expect("may be written");
+    let mut command = Command::new(program);
+    command.arg("-n").arg("-f").arg(folder.join("rsyslog.conf")).arg("-i").arg(folder.join("rsyslog.pid"));
+    Peer::start(&mut command, port)
+}
+
+#[test]
+fn rsyslog_takes_everything_also_when_it_was_away() {
+    let program = need!("E2E_RSYSLOGD");
+    let port = free_port();
+    let world = World::new(&[("siem", format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"\n"))]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let peer = rsyslog(&program, folder.path(), port);
+    let _server = world.serve();
+    let messages = || std::fs::read_to_string(folder.path().join("messages")).unwrap_or_default();
+    eventually("the start is there", || messages().contains("node_started").then_some(()));
+    drop(peer);
+    for _ in 0..5 {
+        world.wrong_login();
+    }
+    eventually("the failure shows", || {
+        world.sinks()[0]["last_error"].as_str().filter(|error| error.contains("cannot send")).map(str::to_owned)
+    });
+    let _peer = rsyslog(&program, folder.path(), port);
+    eventually("the refused logins are there", || {
+        (messages().matches("ravelin login_refused").count() >= 5).then_some(())
+    });
+    let first = messages();
+    let line = first.lines().find(|line| line.contains("login_refused")).expect("a line");
+    assert!(line.starts_with("108 ravelin login_refused {"), "{line}");
+    let event: Value = serde_json::from_str(&line[line.find('{').expect("JSON")..]).expect("JSON");
+    assert_eq!(event["kind"], "login_refused");
+    let numbers: std::collections::BTreeSet<u64> = first
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok()?["seq"].as_u64())
+        .collect();
+    assert!(numbers.iter().copied().eq(1..=*numbers.last().expect("some")), "no number is missing: {numbers:?}");
+}
+
+#[test]
+fn azurite_holds_the_layout_of_diagnostic_logs() {
+    let program = need!("E2E_AZURITE");
+    let port = free_port();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(program);
+    command.args(["--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
+    let _peer = Peer::start(command.arg("--location").arg(folder.path()), port);
+    // Azurite's own, public development key.
+    let key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    let endpoint = format!("http://127.0.0.1:{port}/devstoreaccount1");
+    let keys = format!(
+        "type = \"azure_storage\"\nurl = \"{endpoint}\"\naccount = \"devstoreaccount1\"\nkey_file = \"azurite.key\"\n\
+         linger = \"100 ms\"\n"
+    );
+    let world = World::new(&[("storage", keys)]);
+    world.secret("azurite.key", key);
+    let mut server = world.serve();
+    world.wrong_login();
+    eventually("it has everything", || {
+        let sinks = world.sinks();
+        assert_eq!(sinks[0]["last_error"], Value::Null, "{sinks:?}");
+        (sinks[0]["position"].as_u64() >= Some(5)).then_some(())
+    });
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    // Azurite keeps what blobs hold in plain files, and writes down their names every few seconds.
+    let held =
+        || -> String { walk(folder.path()).iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect() };
+    eventually("the layout is there", || {
+        let held = held();
+        let layout = "PROVIDERS/MICROSOFT.NETWORK/BASTIONHOSTS/RAVELIN/y=";
+        (held.contains("insights-logs-bastionauditlogs") && held.contains(layout)).then_some(())
+    });
+    let held = held();
+    assert!(held.contains("\"operationName\":\"Microsoft.Network/BastionHost/connect\""), "{held}");
+    assert!(held.contains("\"message\":\"Login Failed\""), "{held}");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn moto_holds_cloudtrails_objects_and_a_missing_bucket_is_told() {
+    let program = need!("E2E_MOTO");
+    let python = need!("E2E_PYTHON");
+    let port = free_port();
+    let _peer = Peer::start(Command::new(program).args(["-H", "127.0.0.1", "-p", &port.to_string()]), port);
+    let keys = format!(
+        "type = \"s3\"\nurl = \"http://127.0.0.1:{port}\"\nbucket = \"trail\"\nregion = \"us-east-1\"\n\
+         access_key_id = \"AKIDEXAMPLE\"\nsecret_access_key_file = \"s3.secret\"\nlinger = \"100 ms\"\n"
+    );
+    let world = World::new(&[("trail", keys)]);
+    world.secret("s3.secret", "secret");
+    let _server = world.serve();
+    eventually("the missing bucket is told", || {
+        world.sinks()[0]["last_error"].as_str().filter(|error| error.contains("there is no bucket trail")).map(|_| ())
+    });
+    let script = format!(
+        "import boto3, gzip, json, sys\n\
+         s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:{port}', region_name='us-east-1',\n\
+             aws_access_key_id='a', aws_secret_access_key='b')\n\
+         if sys.argv[1] == 'make': s3.create_bucket(Bucket='trail')\n\
+         else:\n    for o in s3.list_objects_v2(Bucket='trail').get('Contents', []):\n        \
+         body = s3.get_object(Bucket='trail', Key=o['Key'])['Body'].read()\n        \
+         print(json.dumps([o['Key'], json.loads(gzip.decompress(body))]))\n"
+    );
+    let boto = |what: &str| run(Command::new(&python).args(["-c", &script, what])).ok();
+    let _made = boto("make");
+    world.wrong_login();
+    let said =
+        eventually("the refused login is there", || Some(boto("read")).filter(|said| said.contains("LoginRefused")));
+    let first: Value = serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
+    assert!(first[0].as_str().expect("a key").starts_with("AWSLogs/000000000000/CloudTrail/"), "{first}");
+    assert_eq!(first[1]["Records"][0]["eventVersion"], "1.11");
+}

@@ -6,12 +6,13 @@
 //! the person wants; what it gets is a [`Duct`], whose two ends the relay joins to its own.
 
 use crate::leg::Leg;
+use crate::recording;
 use crate::relay::{Broken, Sink, Source, Unit};
 use async_trait::async_trait;
 use aws_lc_rs::digest;
 use ipnet::IpNet;
 use ravelin_model::policy::Action;
-use ravelin_model::recording::Rule;
+use ravelin_model::recording::{Purpose, Rule};
 use ravelin_model::session::EndReason;
 use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
@@ -95,6 +96,22 @@ impl Opening {
             Opening::Shell { .. } => Action::OpenShell,
             Opening::Exec { .. } => Action::OpenExec,
             Opening::Connect { .. } | Opening::Socket { .. } => Action::ForwardLocal,
+        }
+    }
+
+    /// What a recording says of it.
+    pub(crate) fn purpose(&self) -> Purpose {
+        const TO_CHARS_MAX: usize = 300;
+        let bounded = |t: &Terminal| recording::terminal(&t.name, t.columns, t.rows);
+        match self {
+            Opening::Shell { terminal } => Purpose::Shell { terminal: Some(bounded(terminal)) },
+            Opening::Exec { command, terminal } => {
+                Purpose::Exec { command: command.clone(), terminal: terminal.as_ref().map(bounded) }
+            }
+            Opening::Connect { host, port } => {
+                Purpose::Forward { inward: false, to: format!("{}:{port}", printable(host, TO_CHARS_MAX)) }
+            }
+            Opening::Socket { path } => Purpose::Forward { inward: false, to: printable(path, TO_CHARS_MAX) },
         }
     }
 }
@@ -228,6 +245,10 @@ impl FarSink {
 
     /// Closes what was opened, both ways.
     pub async fn close(mut self) {
+        self.close_now().await;
+    }
+
+    pub(crate) async fn close_now(&mut self) {
         self.0.close().await;
     }
 }

@@ -379,7 +379,12 @@ impl Admission {
     /// [`NotOpened::Refused`] when the policy says no, or what the target says.
     pub async fn open(&self, reached: &Reached, opening: Opening) -> Result<Duct, NotOpened> {
         self.permit(opening.action()).await.map_err(NotOpened::Refused)?;
-        reached.open(opening).await
+        // INVARIANT: whoever opens something on a target gets it through the recording, whatever they do with it then.
+        let relay = self.relay().channel(opening.purpose()).await;
+        if relay.is_over() {
+            return Err(NotOpened::Lost);
+        }
+        Ok(relay.through(reached.open(opening).await?))
     }
 
     /// The client's side is there: for a session that was admitted before its client came.

@@ -3,8 +3,10 @@
 //! Limits are not checked here byte by byte: the reaper compares the counts once a second. A kill does not need the
 //! pump's cooperation either; it cuts the sockets, and the pump's future is dropped at its next wake-up.
 
+use crate::egress::{Duct, DynSink, FarSink, FarSource};
 use crate::recording::{ChannelTap, Recordings};
 use crate::registry::Live;
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use ravelin_model::recording::Purpose;
 use std::future::Future;
@@ -171,6 +173,51 @@ impl ChannelRelay {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.relay.live.ended.is_cancelled()
+    }
+}
+
+impl ChannelRelay {
+    /// The same duct, with everything that passes through it noted.
+    pub(crate) fn through(self, duct: Duct) -> Duct {
+        let Some(tap) = self.tap.map(Arc::new) else { return duct };
+        let source = NotedSource { inner: duct.source, tap: Arc::clone(&tap), held: None };
+        Duct { source: FarSource::new(source), sink: FarSink::new(NotedSink { inner: duct.sink, tap }) }
+    }
+}
+
+struct NotedSource {
+    inner: FarSource,
+    tap: Arc<ChannelTap>,
+    // Taken and not given out yet: whoever stops waiting for it loses nothing.
+    held: Option<Unit>,
+}
+
+impl Source for NotedSource {
+    async fn next(&mut self) -> Option<Unit> {
+        if self.held.is_none() {
+            self.held = Some(self.inner.next().await?);
+        }
+        if let Some(unit) = &self.held {
+            note(&self.tap, Flow::Out, unit).await;
+        }
+        self.held.take()
+    }
+}
+
+struct NotedSink {
+    inner: FarSink,
+    tap: Arc<ChannelTap>,
+}
+
+#[async_trait]
+impl DynSink for NotedSink {
+    async fn put_unit(&mut self, unit: Unit) -> Result<(), Broken> {
+        note(&self.tap, Flow::In, &unit).await;
+        self.inner.put(unit).await
+    }
+
+    async fn close(&mut self) {
+        self.inner.close_now().await;
     }
 }
 

@@ -609,6 +609,7 @@ mod tests {
                 client_version: version.to_owned(),
                 processed_client_actions: Vec::new(),
                 errors: Vec::new(),
+                ravelin_exit_code: false,
             };
             self.says(PayloadType::HandshakeResponse, channel::encode(&response));
         }

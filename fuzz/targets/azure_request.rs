@@ -1,13 +1,19 @@
-//! Paths, queries, bodies, token requests and bearer tokens of the Azure dialect.
+//! Paths, queries, bodies, token and tunnel requests and bearer tokens of the Azure dialect.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ravelin_azure::proto::{body, jwt, path, query, token_request};
+use ravelin_azure::proto::{body, jwt, path, query, token_request, tunnel_request};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(ids) = body::session_ids(bytes) {
         assert!(ids.len() <= 10_000);
     }
+    if let Ok(Some(ids)) = body::machine_ids(bytes) {
+        assert!(ids.len() <= body::LINKS_MAX);
+    }
+    let _tokens = body::link_tokens(bytes);
+    let _wish = tunnel_request::token_form(bytes);
+    let _wish = tunnel_request::connection(bytes);
     let text = String::from_utf8_lossy(bytes);
     let _query = query::parse(&text);
     let _inspected = jwt::inspect(&text);

@@ -47,6 +47,9 @@ const PYTHON: Set = Set {
         "azure-mgmt-network==33.1.0",
         "azure-identity==1.27.0",
         "moto[server]==5.2.1",
+        // The asynchronous half of the SDK stands on the first; the second is the tunnels' independent client.
+        "aiohttp==3.14.5",
+        "websocket-client==1.9.2",
     ],
 };
 

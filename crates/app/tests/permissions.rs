@@ -203,6 +203,9 @@ fn azure_request(operation: &str) -> (&'static str, String, Option<&'static str>
     let subscription = "/subscriptions/00000000-0000-4000-8000-000000000002";
     let group = format!("{subscription}/resourceGroups/ravelin");
     let hosts = "providers/Microsoft.Network/bastionHosts";
+    let machines = "providers/Microsoft.Compute/virtualMachines";
+    let locations = "providers/Microsoft.Network/locations/local";
+    const LINKS: &str = r#"{"vms":[{"vm":{"id":"/x"}}]}"#;
     let (network, resources) = ("?api-version=2024-05-01", "?api-version=2022-12-01");
     match operation {
         "GetActiveSessions" => ("POST", format!("{group}/{hosts}/ravelin/getActiveSessions{network}"), Some("")),
@@ -214,6 +217,30 @@ fn azure_request(operation: &str) -> (&'static str, String, Option<&'static str>
         "BastionHosts_Get" => ("GET", format!("{group}/{hosts}/ravelin{network}"), None),
         "BastionHosts_List" => ("GET", format!("{subscription}/{hosts}{network}"), None),
         "BastionHosts_ListByResourceGroup" => ("GET", format!("{group}/{hosts}{network}"), None),
+        "BastionHosts_CreateOrUpdate" => ("PUT", format!("{group}/{hosts}/ravelin{network}"), Some("{}")),
+        "BastionHosts_UpdateTags" => ("PATCH", format!("{group}/{hosts}/ravelin{network}"), Some("{}")),
+        "BastionHosts_Delete" => ("DELETE", format!("{group}/{hosts}/ravelin{network}"), None),
+        "PutBastionShareableLink" => {
+            ("POST", format!("{group}/{hosts}/ravelin/createShareableLinks{network}"), Some(LINKS))
+        }
+        "GetBastionShareableLink" => {
+            ("POST", format!("{group}/{hosts}/ravelin/getShareableLinks{network}"), Some("{}"))
+        }
+        "DeleteBastionShareableLink" => {
+            ("POST", format!("{group}/{hosts}/ravelin/deleteShareableLinks{network}"), Some(LINKS))
+        }
+        "DeleteBastionShareableLinkByToken" => {
+            let path = format!("{group}/{hosts}/ravelin/deleteShareableLinksByToken{network}");
+            ("POST", path, Some(r#"{"tokens":["x"]}"#))
+        }
+        "AsyncOperations_Status" => ("GET", format!("{subscription}/{locations}/operations/x{network}"), None),
+        "AsyncOperations_Result" => ("GET", format!("{subscription}/{locations}/operationResults/x{network}"), None),
+        "VirtualMachines_Get" => ("GET", format!("{group}/{machines}/web-1{resources}"), None),
+        "VirtualMachines_List" => ("GET", format!("{group}/{machines}{resources}"), None),
+        "VirtualMachines_ListAll" => ("GET", format!("{subscription}/{machines}{resources}"), None),
+        "Providers_List" => ("GET", format!("{subscription}/providers{resources}"), None),
+        "Providers_Get" => ("GET", format!("{subscription}/providers/Microsoft.Network{resources}"), None),
+        "Tenants_List" => ("GET", format!("/tenants{resources}"), None),
         "Subscriptions_List" => ("GET", format!("/subscriptions{resources}"), None),
         "Subscriptions_Get" => ("GET", format!("{subscription}{resources}"), None),
         "ResourceGroups_List" => ("GET", format!("{subscription}/resourceGroups{resources}"), None),
@@ -303,7 +330,12 @@ async fn azure(bastion: &Bastion, tried: &Tried) {
                 assert!(text.contains("NotFound"), "{operation} ({action}) without rights: {status} {text}");
             }
             // A list of what one may see; one may see nothing.
-            "Subscriptions_List" => assert_eq!((status, text.as_str()), (200, r#"{"value":[]}"#), "{operation}"),
+            "Subscriptions_List" | "Tenants_List" | "VirtualMachines_List" | "VirtualMachines_ListAll" => {
+                assert_eq!((status, text.as_str()), (200, r#"{"value":[]}"#), "{operation}");
+            }
+            "VirtualMachines_Get" => assert_eq!(status, 404, "{operation} ({action}) without rights: {text}"),
+            // Its only answer; what comes of it is told to who comes for it.
+            "DeleteBastionShareableLinkByToken" => assert_eq!(status, 202, "{operation} ({action}): {text}"),
             _ => assert_eq!(status, 403, "{operation} ({action}) without rights: {text}"),
         }
         tried.note(operation, With::NoRights);
@@ -341,6 +373,10 @@ async fn azure_data(bastion: &Bastion, tried: &Tried, bearer: &str) {
                 let (status, text) = bastion.ask(method, "/api/tokens/guessed", None, &[]).await;
                 assert_eq!(status, 404, "{operation} ({action}) with a wrong proof: {text}");
                 tried.note(operation, With::WrongProof);
+            }
+            "GET /api/shareable-url/{token}" => {
+                let (status, text) = bastion.ask(method, "/api/shareable-url/guessed", None, &[]).await;
+                assert!(status == 404 && !text.contains("web-1"), "{operation} ({action}): {status} {text}");
             }
             sockets if sockets.starts_with("GET ") => {
                 let at = path.rfind('/').expect("a path");

@@ -28,6 +28,15 @@ pub struct Config {
     pub audiences: Vec<String>,
     /// How long a disconnect waits for a session's sockets to close before it reports that one as failed.
     pub disconnect_wait: Duration,
+    /// How long an answer may take before the caller is told to come for it later, where the operation allows for it;
+    /// zero: it always does.
+    pub respond_within: Duration,
+    /// How long an answer that comes later is kept.
+    pub answers_keep: Duration,
+    /// How long a shared link is good.
+    pub link_life: Duration,
+    /// The port of the SSH listener, for the page that a shared link shows.
+    pub ssh_port: Option<u16>,
     /// Requests of one client that are answered without a pause, counted apart for reads and for writes.
     pub requests_burst_max: u32,
     /// How many of them come back each second.
@@ -48,6 +57,10 @@ impl Config {
             token_ttl: Duration::from_secs(3600),
             audiences: Vec::new(),
             disconnect_wait: ravelin_engine::Control::WAIT_DEFAULT,
+            respond_within: Duration::from_secs(5),
+            answers_keep: Duration::from_secs(3600),
+            link_life: Duration::from_secs(7 * 24 * 3600),
+            ssh_port: None,
             requests_burst_max: 12_000,
             requests_per_second: 500,
         }

@@ -19,6 +19,7 @@
 //! | `wire` | shapes spelled as the service spells them |
 //! | `map` | the only file that names both our words and theirs |
 //! | `refusal` | how this dialect says no |
+//! | `operations` | answers that come later |
 //! | `tickets` | the secrets between a tunnel's wish and its socket |
 //! | `io` | the thin driver that owns a tunnel's WebSocket |
 //! | `issuer` | the key that signs tokens, and the check of what it signed |
@@ -32,6 +33,7 @@ mod config;
 mod io;
 mod issuer;
 mod map;
+mod operations;
 pub mod proto;
 mod quota;
 mod refusal;

@@ -6,8 +6,10 @@ use crate::wire::arm as wire;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use ravelin_engine::control::Termination;
+use ravelin_engine::kept::Link;
 use ravelin_model::target::{Protocol, TargetSnapshot};
-use ravelin_model::{PrincipalName, Refusal, Session, Time};
+use ravelin_model::{PrincipalName, Refusal, Session, Target, Time};
+use std::collections::BTreeMap;
 
 /// The Azure resource id of a target that the inventory gives none:
 /// `/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.Compute/virtualMachines/{name}`.
@@ -91,8 +93,72 @@ pub(crate) struct HostLook<'a> {
     pub(crate) reaches_addresses: bool,
 }
 
+/// The id of a virtual machine's resource: a target's own one if it has one, else the one derived from its name.
+pub(crate) fn machine_id(target: &Target, config: &Config) -> String {
+    match target.aliases.get(ALIAS) {
+        Some(alias) => alias.clone(),
+        None => target_id(&config.subscription_id, &config.resource_group, target.name.as_str()),
+    }
+}
+
+/// Whether a virtual machine's id lies in this subscription, and in this group if one is given.
+pub(crate) fn machine_is_in(id: &str, subscription: &str, group: Option<&str>) -> bool {
+    let same = |(s, g): (&str, &str)| {
+        s.eq_ignore_ascii_case(subscription) && group.is_none_or(|group| g.eq_ignore_ascii_case(group))
+    };
+    owners_of(id).is_some_and(same)
+}
+
+/// A target as a virtual machine.
+pub(crate) fn machine(target: &Target, config: &Config) -> wire::VirtualMachine {
+    let id = machine_id(target, config);
+    wire::VirtualMachine {
+        name: id.rsplit('/').next().unwrap_or(target.name.as_str()).to_owned(),
+        kind: "Microsoft.Compute/virtualMachines",
+        location: config.location.clone(),
+        tags: target.labels.clone(),
+        properties: wire::VirtualMachineProperties {
+            vm_id: stable_guid(&["machine", &id.to_ascii_lowercase()]),
+            provisioning_state: "Succeeded",
+            os_profile: wire::OsProfile { computer_name: target.name.to_string() },
+            storage_profile: wire::StorageProfile {
+                os_disk: wire::OsDisk {
+                    os_type: match target.protocol {
+                        Protocol::Ssh | Protocol::Tcp => "Linux",
+                        Protocol::Rdp => "Windows",
+                    },
+                    create_option: "Attach",
+                },
+                data_disks: [],
+            },
+            network_profile: wire::NetworkProfile { network_interfaces: [] },
+        },
+        id,
+    }
+}
+
+/// A link to a target.
+pub(crate) fn shareable_link(link: &Link, vm: String, origin: &str) -> wire::BastionShareableLink {
+    wire::BastionShareableLink {
+        vm: wire::SubResource { id: vm },
+        bsl: Some(format!("{origin}/api/shareable-url/{}", link.token)),
+        created_at: Some(instant(link.created)),
+        message: link.expires.map(|expires| format!("good until {}", instant(expires))),
+    }
+}
+
+/// The tenant.
+pub(crate) fn tenant(config: &Config) -> wire::Tenant {
+    wire::Tenant {
+        id: format!("/tenants/{}", config.tenant_id),
+        tenant_id: config.tenant_id.clone(),
+        display_name: "Ravelin".to_owned(),
+        tenant_category: "Home",
+    }
+}
+
 /// The bastion host itself.
-pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>) -> wire::BastionHost {
+pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>, tags: BTreeMap<String, String>) -> wire::BastionHost {
     let dns_name = look.dns_name;
     let id = host_id(config);
     wire::BastionHost {
@@ -101,7 +167,7 @@ pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>) -> wire::Bastion
         name: config.bastion_name.clone(),
         kind: "Microsoft.Network/bastionHosts",
         location: config.location.clone(),
-        tags: Default::default(),
+        tags,
         sku: wire::Sku { name: "Standard" },
         properties: wire::BastionHostProperties {
             ip_configurations: Vec::new(),
@@ -111,7 +177,7 @@ pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>) -> wire::Bastion
             disable_copy_paste: false,
             enable_file_copy: false,
             enable_ip_connect: look.reaches_addresses,
-            enable_shareable_link: false,
+            enable_shareable_link: true,
             // Clients believe this flag and the SKU's name, and stop without them.
             enable_tunneling: true,
             enable_kerberos: false,

@@ -8,7 +8,7 @@
 use crate::config::Config;
 use crate::issuer::TokenFault;
 use crate::proto::api_version::{NETWORK_VERSIONS, VersionFault};
-use crate::proto::body::{self, BodyFault};
+use crate::proto::body::{self, BodyFault, FieldFault};
 use crate::proto::token_request::{self, FormFault};
 use crate::proto::tunnel_request::{self, WishFault};
 use crate::tickets::Tickets;
@@ -22,21 +22,47 @@ pub(crate) enum Fault {
     TokenMissing,
     TokenScheme,
     Token(TokenFault),
-    Version { kind: &'static str, given: String, fault: VersionFault },
+    Version {
+        kind: &'static str,
+        given: String,
+        fault: VersionFault,
+    },
     SubscriptionMalformed(String),
     SubscriptionUnknown(String),
     GroupUnknown(String),
-    HostUnknown { group: String, name: String },
-    TypeUnknown { namespace: String, kind: String },
+    HostUnknown {
+        group: String,
+        name: String,
+    },
+    TypeUnknown {
+        namespace: String,
+        kind: String,
+    },
     NamespaceUnknown(String),
     PathUnknown,
-    Method { allowed: &'static str },
+    Method {
+        allowed: &'static str,
+    },
+    MachineUnknown {
+        group: String,
+        name: String,
+    },
+    OperationUnknown(String),
+    /// An operation whose answer the end of the process took away.
+    OperationLost,
+    /// Something of the host was wanted otherwise than its configuration has it.
+    HostIsConfigured(String),
+    Field(FieldFault),
     Body(BodyFault),
-    BodyTooLarge,
+    BodyTooLarge {
+        bytes_max: usize,
+    },
     BodyTooSlow,
     BodyBroken,
     SkipToken,
-    TooFast { retry_after: Duration },
+    TooFast {
+        retry_after: Duration,
+    },
     HostMissing,
     Refused(Refusal),
 }
@@ -186,7 +212,9 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
         Fault::NamespaceUnknown(namespace) => say(
             StatusCode::NOT_FOUND,
             "InvalidResourceNamespace",
-            format!("The resource namespace '{namespace}' is invalid: this host has 'Microsoft.Network'."),
+            format!(
+                "The resource namespace '{namespace}' is invalid: this host has 'Microsoft.Network' and 'Microsoft.Compute'."
+            ),
         ),
         Fault::PathUnknown => {
             say(StatusCode::NOT_FOUND, "NotFound", "The path names nothing that this service has.".to_owned())
@@ -197,6 +225,46 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
                 format!("The method is not allowed here; allowed: {allowed}."),
+            )
+        },
+        Fault::MachineUnknown { group, name } => Said {
+            extra: Extra::Gateway,
+            ..say(
+                StatusCode::NOT_FOUND,
+                "ResourceNotFound",
+                format!(
+                    "The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group '{group}' was not found."
+                ),
+            )
+        },
+        Fault::OperationUnknown(id) => say(
+            StatusCode::NOT_FOUND,
+            "OperationNotFound",
+            format!(
+                "The operation '{id}' was not found: it is another caller's, it is older than an hour, or it never was."
+            ),
+        ),
+        Fault::OperationLost => say(
+            StatusCode::CONFLICT,
+            "OperationInterrupted",
+            "The service was restarted before the answer was ready. Send the request again.".to_owned(),
+        ),
+        Fault::HostIsConfigured(difference) => say(
+            StatusCode::CONFLICT,
+            "OperationNotAllowed",
+            format!("The bastion host is what Ravelin's own configuration says, and is changed there: {difference}."),
+        ),
+        Fault::Field(FieldFault::NotJson(because)) => say(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestContent",
+            format!("The request content was invalid and could not be deserialized: '{because}'."),
+        ),
+        Fault::Field(FieldFault::Wrong(field, must)) => Said {
+            target: Some(field.clone()),
+            ..say(
+                StatusCode::BAD_REQUEST,
+                "InvalidRequestFormat",
+                format!("The request content has another form than needed: '{field}' {must}."),
             )
         },
         Fault::Body(BodyFault::NotJson(because)) => say(
@@ -212,13 +280,14 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
                 format!("The request content has another form than needed: '{because}'."),
             )
         },
-        Fault::BodyTooLarge => say(
+        Fault::BodyTooLarge { bytes_max } => say(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestContentTooLarge",
             format!(
-                "The request content size exceeds the maximum size of {} bytes; a request may name at most {} sessions.",
-                body::BODY_BYTES_MAX,
-                body::IDS_MAX
+                "The request content size exceeds the maximum size of {bytes_max} bytes; a request may name at most {} \
+                 sessions or {} virtual machines.",
+                body::IDS_MAX,
+                body::LINKS_MAX
             ),
         ),
         Fault::BodyTooSlow => {
@@ -634,9 +703,20 @@ mod tests {
             ("another provider", Fault::NamespaceUnknown(text("Microsoft.Storage"))),
             ("any other path under `/subscriptions`", Fault::PathUnknown),
             ("another method", Fault::Method { allowed: "GET" }),
+            ("another virtual machine", Fault::MachineUnknown { group: text("rg1"), name: text("vm9") }),
+            ("an operation that is not the caller's", Fault::OperationUnknown(text("7"))),
+            ("an operation that a restart interrupted", Fault::OperationLost),
+            (
+                "a change of the host, or its removal",
+                Fault::HostIsConfigured(text("properties.enableFileCopy is false")),
+            ),
+            (
+                "a field of a body that is not as it has to be",
+                Fault::Field(FieldFault::Wrong(text("vms"), text("must be a list of at most 500"))),
+            ),
             ("a body that is not JSON", Fault::Body(BodyFault::NotJson(text("expected value at line 1 column 1")))),
             ("a body of another shape, or with too many ids", Fault::Body(BodyFault::Shape(text("sessionIds: …")))),
-            ("a body that is too large", Fault::BodyTooLarge),
+            ("a body that is too large", Fault::BodyTooLarge { bytes_max: body::BODY_BYTES_MAX }),
             ("a body that does not come", Fault::BodyTooSlow),
             ("a body that breaks off", Fault::BodyBroken),
             ("a `$skiptoken` of somebody else, or changed", Fault::SkipToken),
@@ -744,7 +824,7 @@ mod tests {
                 said.message
             ));
         }
-        line("\n## Tunnels\n".to_owned());
+        line("\n## Tunnels and shared links\n".to_owned());
         line("| when | status | header | message |\n|---|---|---|---|".to_owned());
         let engine = refusals().into_iter().map(|(when, refusal)| (when, TunnelFault::Refused(refusal)));
         for (when, fault) in tunnel_faults().into_iter().chain(engine) {

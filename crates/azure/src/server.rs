@@ -13,13 +13,14 @@ use crate::api::{self, Operation, get_active_sessions};
 use crate::config::{Config, ConfigFault};
 use crate::issuer::{Issuer, TokenFault};
 use crate::map;
+use crate::operations::{KeptAnswer, Operations, Question};
 use crate::proto::api_version::{self, Family};
 use crate::proto::path::{self, ArmPath, Authority, Resource, Route};
 use crate::proto::{body, is_guid, query, token_request};
 use crate::quota::{Draw, Quota};
 use crate::refusal::{self, Extra, Fault, Ground, LoginFault};
 use crate::tickets::Tickets;
-use crate::wire::arm::{CloudError, CloudErrorBody};
+use crate::wire::arm::{AsyncOperation, CloudError, CloudErrorBody};
 use crate::wire::login::TokenError;
 use axum::Router;
 use axum::body::Body;
@@ -66,6 +67,7 @@ pub fn router(
         identity,
         pager,
         tickets: Tickets::default(),
+        operations: Operations::default(),
         node: Uuid::new_v4().simple().to_string(),
         issuer: Issuer::new(&signing_key_pem)?,
         quota: Quota::new(config.requests_burst_max, config.requests_per_second),
@@ -83,6 +85,7 @@ struct Edge {
     identity: Identity,
     pager: Pager,
     tickets: Tickets,
+    operations: Operations,
     /// What tunnel clients are told as this node's name; they bring it back and nothing depends on it.
     node: String,
     issuer: Issuer,
@@ -91,11 +94,11 @@ struct Edge {
 }
 
 impl Edge {
-    async fn serve(&self, request: Request) -> Response {
+    async fn serve(self: &Arc<Self>, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let exchange = Exchange::new(&parts, &self.config);
         let mut response = match path::parse(parts.uri.path()) {
-            Route::Arm(path) => self.arm(&exchange, &path, &parts, body).await,
+            Route::Arm(path) => self.arm(&exchange, path, &parts, body).await,
             Route::CloudMetadata => self.cloud_metadata(&exchange, &parts),
             Route::Discovery(authority) => self.login(&exchange, self.discovery(&exchange, &authority, &parts)),
             Route::Keys(authority) => self.login(&exchange, self.keys(&authority, &parts)),
@@ -104,6 +107,7 @@ impl Edge {
                 self.login(&exchange, outcome)
             }
             Route::OtherLogin => self.login(&exchange, Err(LoginFault::NotOffered)),
+            Route::SharedLink(token) => self.shared_link(&exchange, &token, &parts).await,
             Route::Tunnel(path) => self.tunnel(&exchange, &path, parts, body).await,
             Route::Elsewhere => {
                 let ground = self.ground(&exchange);
@@ -115,11 +119,18 @@ impl Edge {
     }
 
     /// Azure Resource Manager: the answer, its quota header, and a line in the log.
-    async fn arm(&self, exchange: &Exchange, path: &ArmPath, parts: &Parts, body: Body) -> Response {
+    async fn arm(self: &Arc<Self>, exchange: &Exchange, path: ArmPath, parts: &Parts, body: Body) -> Response {
         let mut so_far = SoFar { ground: self.ground(exchange), operation: None, left: None };
         let outcome = self.arm_outcome(exchange, path, parts, body, &mut so_far).await;
         let mut response = match &outcome {
-            Ok(answer) => json_response(StatusCode::OK, answer.clone()),
+            Ok(Given::Now(answer)) => json_response(StatusCode::OK, answer.clone()),
+            Ok(Given::Kept(status, answer)) => json_response(*status, answer.clone()),
+            Ok(Given::Progress(answer)) => {
+                let mut response = json_response(StatusCode::OK, answer.clone());
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(POLL_SECONDS));
+                response
+            }
+            Ok(Given::Later { id, version }) => self.come_later(exchange, id, version),
             Err(fault) => error_response(&refusal::arm(fault, &so_far.ground), &so_far.ground),
         };
         if let Some((name, left)) = so_far.left {
@@ -142,20 +153,20 @@ impl Edge {
     }
 
     async fn arm_outcome(
-        &self,
+        self: &Arc<Self>,
         exchange: &Exchange,
-        path: &ArmPath,
+        path: ArmPath,
         parts: &Parts,
         body: Body,
         so_far: &mut SoFar<'_>,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<Given, Fault> {
         let config = &self.config;
         let caller = self.authenticate(exchange, bearer_of(&parts.headers)?).await?;
         so_far.ground.client = caller.credential().map_or_else(|| caller.name().to_string(), ToString::to_string);
         so_far.ground.object = map::object_id(&config.tenant_id, caller.name());
         self.draw(&parts.method, so_far)?;
 
-        let origin = exchange.origin.as_deref().ok_or(Fault::HostMissing)?;
+        let origin = exchange.origin.clone().ok_or(Fault::HostMissing)?;
         let query = query::parse(parts.uri.query().unwrap_or_default());
         let (family, kind) = api::family(&path.resource);
         let version = query.api_version.as_deref();
@@ -163,41 +174,299 @@ impl Edge {
             let given = version.unwrap_or_default().chars().filter(|c| !c.is_control()).take(64).collect();
             Fault::Version { kind, given, fault }
         })?;
-        self.check_names(path)?;
-        let operation = api::resolve(path, &parts.method, query.skip_token.is_some())?;
+        // A target may bear the id of a machine in another subscription; who looks for it is told of the names then.
+        if !matches!(path.resource, Resource::Machine { .. } | Resource::Machines) {
+            self.check_names(&path)?;
+        }
+        let operation = api::resolve(&path, &parts.method, query.skip_token.is_some())?;
         so_far.operation = Some(operation);
         so_far.ground.permission = operation.permission();
         so_far.ground.scope = self.scope_of(operation);
-
-        let (control, dns_name) = (&self.control, dns_name_of(origin));
-        match operation {
-            Operation::GetActiveSessions => {
-                let place = get_active_sessions::Place {
-                    skip_token: query.skip_token.as_deref(),
-                    api_version: version.unwrap_or_default(),
-                    origin,
+        let body = match operation {
+            Operation::DisconnectActiveSessions
+            | Operation::HostsPut
+            | Operation::HostsPatch
+            | Operation::LinksPut
+            | Operation::LinksGet
+            | Operation::LinksDelete
+            | Operation::LinksDeleteByToken => {
+                let bytes_max = if operation == Operation::DisconnectActiveSessions {
+                    body::BODY_BYTES_MAX
+                } else {
+                    body::DOCUMENT_BYTES_MAX
                 };
-                json(&get_active_sessions::answer(control, &self.pager, &caller, config, place).await?)
-            }
-            Operation::DisconnectActiveSessions => {
-                let body = read_body(body, body::BODY_BYTES_MAX).await.map_err(|fault| match fault {
-                    BodyStop::TooLarge => Fault::BodyTooLarge,
+                read_body(body, bytes_max).await.map_err(|fault| match fault {
+                    BodyStop::TooLarge => Fault::BodyTooLarge { bytes_max },
                     BodyStop::TooSlow => Fault::BodyTooSlow,
                     BodyStop::Broken => Fault::BodyBroken,
-                })?;
-                json(&api::disconnect_active_sessions::answer(control, &caller, config, &body).await?)
+                })?
             }
-            Operation::HostsGet => {
-                json(&api::bastion_hosts::read(control, &caller, config, self.look(dns_name)).await?)
+            Operation::GetActiveSessions
+            | Operation::HostsGet
+            | Operation::HostsList
+            | Operation::HostsListByGroup
+            | Operation::HostsDelete
+            | Operation::StatusGet
+            | Operation::ResultGet
+            | Operation::MachinesGet
+            | Operation::MachinesList
+            | Operation::MachinesListAll
+            | Operation::ProvidersList
+            | Operation::ProvidersGet
+            | Operation::TenantsList
+            | Operation::SubscriptionsList
+            | Operation::SubscriptionsGet
+            | Operation::GroupsList
+            | Operation::GroupsGet => Bytes::new(),
+        };
+        let prefers_later = parts.headers.get_all("prefer").iter().any(|value| {
+            let words = value.to_str().unwrap_or_default().split(',');
+            words.map(str::trim).any(|word| word.eq_ignore_ascii_case("respond-async"))
+        });
+        let call = Call {
+            operation,
+            caller,
+            path,
+            skip_token: query.skip_token,
+            version: version.unwrap_or_default().to_owned(),
+            origin,
+            body,
+        };
+        match (&call.operation, &call.path.resource) {
+            (Operation::StatusGet, Resource::OperationStatus { id }) => self.progress(&call, id).await,
+            (Operation::ResultGet, Resource::OperationResult { id }) => self.result(&call, id).await,
+            _ if operation.is_always_late() || (prefers_later && operation.heeds_prefer()) => {
+                self.later(call, true).await
             }
-            Operation::HostsList | Operation::HostsListByGroup => {
-                json(&api::bastion_hosts::list(control, &caller, config, self.look(dns_name)).await?)
-            }
-            Operation::SubscriptionsList => json(&api::subscriptions::list(control, &caller, config).await?),
-            Operation::SubscriptionsGet => json(&api::subscriptions::read(control, &caller, config).await?),
-            Operation::GroupsList => json(&api::resource_groups::list(control, &caller, config).await?),
-            Operation::GroupsGet => json(&api::resource_groups::read(control, &caller, config).await?),
+            _ if operation.may_be_late() && call.skip_token.is_none() => self.later(call, false).await,
+            _ => self.perform(&call).await.map(Given::Now),
         }
+    }
+
+    /// Does what was asked for.
+    async fn perform(&self, call: &Call) -> Result<Bytes, Fault> {
+        let (config, control, caller, origin) = (&self.config, &self.control, &call.caller, call.origin.as_str());
+        let look = self.look(dns_name_of(origin));
+        let subscription = call.path.subscription.as_deref().unwrap_or_default();
+        match call.operation {
+            Operation::GetActiveSessions => {
+                let skip_token = call.skip_token.as_deref();
+                let place = get_active_sessions::Place { skip_token, api_version: &call.version, origin };
+                json(&get_active_sessions::answer(control, &self.pager, caller, config, place).await?)
+            }
+            Operation::DisconnectActiveSessions => {
+                json(&api::disconnect_active_sessions::answer(control, caller, config, &call.body).await?)
+            }
+            Operation::HostsGet => json(&api::bastion_hosts::read(control, caller, config, look).await?),
+            Operation::HostsList | Operation::HostsListByGroup => {
+                json(&api::bastion_hosts::list(control, caller, config, look).await?)
+            }
+            Operation::HostsPut => {
+                json(&api::bastion_hosts::create_or_update(control, caller, config, look, &call.body).await?)
+            }
+            Operation::HostsPatch => {
+                json(&api::bastion_hosts::update_tags(control, caller, config, look, &call.body).await?)
+            }
+            Operation::HostsDelete => api::bastion_hosts::delete(control, caller).await.map(|()| Bytes::new()),
+            Operation::LinksPut => {
+                json(&api::shareable_links::create(control, caller, config, origin, &call.body).await?)
+            }
+            Operation::LinksGet => {
+                json(&api::shareable_links::list(control, caller, config, origin, &call.body).await?)
+            }
+            Operation::LinksDelete => {
+                api::shareable_links::delete(control, caller, config, &call.body).await.map(|()| Bytes::new())
+            }
+            Operation::LinksDeleteByToken => {
+                api::shareable_links::delete_by_token(control, caller, &call.body).await.map(|()| Bytes::new())
+            }
+            Operation::MachinesGet => self.machine(call),
+            Operation::MachinesList | Operation::MachinesListAll => {
+                let group = call.path.group.as_deref();
+                let list = api::virtual_machines::list(control, caller, config, subscription, group);
+                if list.value.is_empty() {
+                    self.check_names(&call.path)?;
+                }
+                json(&list)
+            }
+            Operation::ProvidersList => json(&api::providers::list(control, caller, config).await?),
+            Operation::ProvidersGet => match &call.path.resource {
+                Resource::Provider { namespace } => {
+                    json(&api::providers::read(control, caller, config, namespace).await?)
+                }
+                _other => Err(Fault::PathUnknown),
+            },
+            Operation::TenantsList => json(&api::providers::tenants(control, caller, config).await?),
+            Operation::SubscriptionsList => json(&api::subscriptions::list(control, caller, config).await?),
+            Operation::SubscriptionsGet => json(&api::subscriptions::read(control, caller, config).await?),
+            Operation::GroupsList => json(&api::resource_groups::list(control, caller, config).await?),
+            Operation::GroupsGet => json(&api::resource_groups::read(control, caller, config).await?),
+            // Answered before anything is performed.
+            Operation::StatusGet | Operation::ResultGet => Err(Fault::PathUnknown),
+        }
+    }
+
+    fn machine(&self, call: &Call) -> Result<Bytes, Fault> {
+        let (subscription, group, name) = match &call.path {
+            ArmPath { subscription: Some(s), group: Some(g), resource: Resource::Machine { name } } => (s, g, name),
+            _other => return Err(Fault::PathUnknown),
+        };
+        let id = map::target_id(subscription, group, name);
+        match api::virtual_machines::find(&self.control, &call.caller, &self.config, &id) {
+            Some(target) => json(&map::machine(&target, &self.config)),
+            None => {
+                self.check_names(&call.path)?;
+                let name = name.chars().filter(|c| !c.is_control()).take(128).collect();
+                Err(Fault::MachineUnknown { group: self.config.resource_group.clone(), name })
+            }
+        }
+    }
+
+    /// The answer at once, or, when it takes too long or the caller prefers that, the word to come for it later. A request
+    /// that repeats one whose answer came later gets that answer.
+    async fn later(self: &Arc<Self>, call: Call, at_once: bool) -> Result<Given, Fault> {
+        let question = Question::new(call.caller.name(), call.operation.name(), &call.body);
+        if let Some(begun) = self.operations.begun(&question) {
+            return match tokio::time::timeout(self.config.respond_within, begun.done()).await {
+                Ok(()) => {
+                    self.operations.forget(&question, &begun.id);
+                    match self.kept(&call.caller, &begun.id).await? {
+                        Some(answer) if !answer.is_begun() => given(answer),
+                        // Kept for as long as it was to be, or never.
+                        Some(_) | None => self.perform(&call).await.map(Given::Now),
+                    }
+                }
+                Err(_elapsed) => Ok(Given::Later { id: begun.id, version: call.version }),
+            };
+        }
+        let (caller, version) = (call.caller.clone(), call.version.clone());
+        let ground = self.ground_of(&call);
+        let edge = Arc::clone(self);
+        let mut making = tokio::spawn(async move { edge.perform(&call).await });
+        let waits = !at_once && !self.config.respond_within.is_zero();
+        if waits && let Ok(made) = tokio::time::timeout(self.config.respond_within, &mut making).await {
+            return made.map_err(Refusal::internal)?.map(Given::Now);
+        }
+        let id = Uuid::new_v4().to_string();
+        self.keep(&caller, &id, &KeptAnswer::begun()).await?;
+        let begun = self.operations.begin(question, id.clone())?;
+        let (edge, key) = (Arc::clone(self), id.clone());
+        tokio::spawn(async move {
+            let made = making.await.unwrap_or_else(|panic| Err(Refusal::internal(panic).into()));
+            let answer = match made {
+                Ok(body) => KeptAnswer { status: 200, body: String::from_utf8_lossy(&body).into_owned() },
+                Err(fault) => {
+                    let said = refusal::arm(&fault, &ground.borrow(&edge.config));
+                    let error = CloudErrorBody { code: said.code, message: said.message, target: said.target };
+                    let body = json::<Fault>(&CloudError { error }).unwrap_or_default();
+                    KeptAnswer { status: said.status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() }
+                }
+            };
+            if let Err(fault) = edge.keep(&caller, &key, &answer).await {
+                tracing::error!(operation = key, ?fault, "an answer that comes later could not be kept");
+            }
+            begun.done();
+        });
+        Ok(Given::Later { id, version })
+    }
+
+    async fn keep(&self, caller: &Caller, id: &str, answer: &KeptAnswer) -> Result<(), Fault> {
+        let text = serde_json::to_string(answer).map_err(Refusal::internal)?;
+        Ok(self.control.keep_answer(caller, id, text, self.config.answers_keep).await?)
+    }
+
+    async fn kept(&self, caller: &Caller, id: &str) -> Result<Option<KeptAnswer>, Fault> {
+        let text = self.control.answer(caller, id).await?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose().map_err(Refusal::internal)?)
+    }
+
+    /// `GET …/operationResults/{id}`: the answer itself, once it is there.
+    async fn result(&self, call: &Call, id: &str) -> Result<Given, Fault> {
+        self.control.read_bastion(&call.caller).await?;
+        match self.kept(&call.caller, id).await? {
+            None => Err(Fault::OperationUnknown(shown_id(id))),
+            Some(answer) if !answer.is_begun() => given(answer),
+            Some(_) if self.operations.is_making(id) => {
+                Ok(Given::Later { id: id.to_owned(), version: call.version.clone() })
+            }
+            Some(_) => Err(Fault::OperationLost),
+        }
+    }
+
+    /// `GET …/operations/{id}`: how far it is.
+    async fn progress(&self, call: &Call, id: &str) -> Result<Given, Fault> {
+        self.control.read_bastion(&call.caller).await?;
+        let answer = self.kept(&call.caller, id).await?.ok_or_else(|| Fault::OperationUnknown(shown_id(id)))?;
+        let (status, error) = if answer.is_begun() && self.operations.is_making(id) {
+            ("InProgress", None)
+        } else if answer.is_begun() {
+            let said = refusal::arm(&Fault::OperationLost, &self.ground_of(call).borrow(&self.config));
+            ("Failed", Some(serde_json::json!({ "code": said.code, "message": said.message })))
+        } else if answer.is_success() {
+            ("Succeeded", None)
+        } else {
+            let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            ("Failed", Some(body["error"].clone()))
+        };
+        let (name, id) = (id.to_owned(), operation_path(&self.config, "operations", id));
+        let progress = json::<Fault>(&AsyncOperation { id, name, status, error })?;
+        Ok(if status == "InProgress" { Given::Progress(progress) } else { Given::Now(progress) })
+    }
+
+    /// 202, with everything that clients look for to come again.
+    fn come_later(&self, exchange: &Exchange, id: &str, version: &str) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::ACCEPTED;
+        let origin = exchange.origin.as_deref().unwrap_or_default();
+        let mut put = |name: &'static str, value: String| {
+            // The origin, the region and the version were checked, and the id is ours.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        };
+        let place = |kind| format!("{origin}{}?api-version={version}", operation_path(&self.config, kind, id));
+        put("location", place("operationResults"));
+        put("azure-asyncoperation", place("operations"));
+        put("retry-after", POLL_SECONDS.to_string());
+        put("azure-asyncnotification", "Enabled".to_owned());
+        put("x-ms-arm-service-request-id", exchange.request_id.to_string());
+        response
+    }
+
+    fn ground_of(&self, call: &Call) -> OwnGround {
+        OwnGround {
+            origin: call.origin.clone(),
+            client: call.caller.credential().map_or_else(|| call.caller.name().to_string(), ToString::to_string),
+            object: map::object_id(&self.config.tenant_id, call.caller.name()),
+            permission: call.operation.permission(),
+            scope: self.scope_of(call.operation),
+        }
+    }
+
+    /// `GET /api/shareable-url/{token}`: a page for people. It is open, and so is what it says to who has the link.
+    async fn shared_link(&self, exchange: &Exchange, token: &str, parts: &Parts) -> Response {
+        let host = exchange.origin.as_deref().map(dns_name_of).unwrap_or_default();
+        let (status, page) = if parts.method != Method::GET && parts.method != Method::HEAD {
+            (StatusCode::METHOD_NOT_ALLOWED, api::shareable_links::no_page())
+        } else {
+            match self.control.follow_link(token).await {
+                Ok(target) => (StatusCode::OK, api::shareable_links::page(&target, host, self.config.ssh_port)),
+                Err(Refusal::NotFound { .. }) => (StatusCode::NOT_FOUND, api::shareable_links::no_page()),
+                Err(refusal) => {
+                    let detail = refusal.detail().map(ravelin_model::Detail::for_log);
+                    tracing::error!(detail, "a shared link cannot be followed");
+                    (StatusCode::SERVICE_UNAVAILABLE, api::shareable_links::no_page())
+                }
+            }
+        };
+        tracing::info!(status = status.as_u16(), request_id = %exchange.request_id, "azure shared link");
+        let mut response = Response::new(Body::from(page));
+        *response.status_mut() = status;
+        let mut put = |name, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
+        put(header::CONTENT_TYPE, "text/html; charset=utf-8");
+        put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
+        put(header::REFERRER_POLICY, "no-referrer");
+        response
     }
 
     /// What of the host depends on the request and on the rules of the moment.
@@ -262,6 +531,13 @@ impl Edge {
             | Resource::Groups
             | Resource::Group
             | Resource::Hosts
+            | Resource::Tenants
+            | Resource::Machines
+            | Resource::Machine { .. }
+            | Resource::Providers
+            | Resource::Provider { .. }
+            | Resource::OperationStatus { .. }
+            | Resource::OperationResult { .. }
             | Resource::Foreign { .. }
             | Resource::Nothing => Ok(()),
         }
@@ -270,16 +546,30 @@ impl Edge {
     fn scope_of(&self, operation: Operation) -> String {
         let config = &self.config;
         match operation {
-            Operation::GetActiveSessions | Operation::DisconnectActiveSessions | Operation::HostsGet => {
-                map::host_id(config)
-            }
-            Operation::HostsListByGroup | Operation::GroupsGet => {
+            Operation::GetActiveSessions
+            | Operation::DisconnectActiveSessions
+            | Operation::HostsGet
+            | Operation::HostsPut
+            | Operation::HostsPatch
+            | Operation::HostsDelete
+            | Operation::LinksPut
+            | Operation::LinksGet
+            | Operation::LinksDelete
+            | Operation::LinksDeleteByToken => map::host_id(config),
+            Operation::HostsListByGroup | Operation::GroupsGet | Operation::MachinesGet | Operation::MachinesList => {
                 map::group_id(&config.subscription_id, &config.resource_group)
             }
-            Operation::HostsList | Operation::GroupsList | Operation::SubscriptionsGet => {
+            Operation::HostsList
+            | Operation::GroupsList
+            | Operation::SubscriptionsGet
+            | Operation::MachinesListAll
+            | Operation::ProvidersList
+            | Operation::ProvidersGet
+            | Operation::StatusGet
+            | Operation::ResultGet => {
                 format!("/subscriptions/{}", config.subscription_id)
             }
-            Operation::SubscriptionsList => "/".to_owned(),
+            Operation::SubscriptionsList | Operation::TenantsList => "/".to_owned(),
         }
     }
 
@@ -398,6 +688,68 @@ impl Edge {
             Authority::Tenant(tenant) => {
                 Err(LoginFault::TenantUnknown(tenant.chars().filter(|c| !c.is_control()).take(64).collect()))
             }
+        }
+    }
+}
+
+/// One request, judged as far as everything but its operation's own question.
+struct Call {
+    operation: Operation,
+    caller: Caller,
+    path: ArmPath,
+    skip_token: Option<String>,
+    version: String,
+    origin: String,
+    body: Bytes,
+}
+
+/// What an operation's request comes to.
+enum Given {
+    /// 200 with this body.
+    Now(Bytes),
+    /// An answer that was made before, with its status.
+    Kept(StatusCode, Bytes),
+    /// How far an operation is that goes on.
+    Progress(Bytes),
+    /// 202: come for the answer of this operation later.
+    Later { id: String, version: String },
+}
+
+/// When a client should come again, in seconds.
+const POLL_SECONDS: u32 = 1;
+
+fn given(answer: KeptAnswer) -> Result<Given, Fault> {
+    let status = StatusCode::from_u16(answer.status).map_err(Refusal::internal)?;
+    Ok(Given::Kept(status, Bytes::from(answer.body)))
+}
+
+fn operation_path(config: &Config, kind: &str, id: &str) -> String {
+    let subscription = &config.subscription_id;
+    format!("/subscriptions/{subscription}/providers/Microsoft.Network/locations/{}/{kind}/{id}", config.location)
+}
+
+fn shown_id(id: &str) -> String {
+    id.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+/// A [`Ground`] that outlives its request.
+struct OwnGround {
+    origin: String,
+    client: String,
+    object: String,
+    permission: &'static str,
+    scope: String,
+}
+
+impl OwnGround {
+    fn borrow<'a>(&self, config: &'a Config) -> Ground<'a> {
+        Ground {
+            config,
+            origin: self.origin.clone(),
+            client: self.client.clone(),
+            object: self.object.clone(),
+            permission: self.permission,
+            scope: self.scope.clone(),
         }
     }
 }

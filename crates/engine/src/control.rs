@@ -615,8 +615,16 @@ impl Control {
         self.on_bastion(caller, Action::ReadBastion).await
     }
 
-    async fn on_bastion(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
+    pub(crate) async fn on_bastion(&self, caller: &Caller, action: Action) -> Result<(), Refusal> {
         if self.may(caller, action, Resource::Bastion) { Ok(()) } else { Err(self.deny(caller, action, None).await) }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    pub(crate) fn knows_target(&self, any_name: &str) -> bool {
+        self.directory.rules().inventory.target(any_name).is_some()
     }
 
     /// Issues a credential for a principal of the inventory.

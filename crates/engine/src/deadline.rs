@@ -10,7 +10,7 @@ use ravelin_model::credential::Credential;
 use ravelin_model::ports::{Applied, EventPage, Ledger, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
-use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
+use ravelin_model::{CredentialId, Keepsake, NodeId, Refusal, Session, SessionId, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +120,26 @@ impl Store for Deadline {
 
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
         self.within("credentials", self.inner.revoke_credential(id, by)).await
+    }
+
+    async fn keep(&self, thing: Keepsake, deed: Option<Deed>) -> Result<Keepsake, Refusal> {
+        self.within("record", self.inner.keep(thing, deed)).await
+    }
+
+    async fn kept(&self, shelf: &'static str, key: &str) -> Result<Option<Keepsake>, Refusal> {
+        self.within("read", self.inner.kept(shelf, key)).await
+    }
+
+    async fn all_kept(&self, shelf: &'static str) -> Result<Vec<Keepsake>, Refusal> {
+        self.within("list", self.inner.all_kept(shelf)).await
+    }
+
+    async fn forget(&self, shelf: &'static str, key: &str, deed: Option<Deed>) -> Result<bool, Refusal> {
+        self.within("record", self.inner.forget(shelf, key, deed)).await
+    }
+
+    async fn prune_kept(&self, limit: u32) -> Result<u64, Refusal> {
+        self.within("prune", self.inner.prune_kept(limit)).await
     }
 
     async fn now(&self) -> Result<Time, Refusal> {

@@ -443,6 +443,7 @@ impl Admission {
             | Action::HoldRecording
             | Action::SearchRecordings
             | Action::ReadBastion
+            | Action::WriteBastion
             | Action::ListCredentials
             | Action::IssueCredential
             | Action::RevokeCredential

@@ -20,6 +20,7 @@ pub mod directory;
 pub mod egress;
 pub mod gate;
 pub mod identity;
+pub mod kept;
 pub mod keys;
 pub mod leg;
 pub mod library;

@@ -278,6 +278,7 @@ impl Supervisor {
         let before = now.minus(self.config.history_keep);
         while self.store.prune_sessions(before, Self::PRUNE_ROWS).await? > 0 {}
         while self.store.prune_events(before, Self::PRUNE_ROWS).await? > 0 {}
+        while self.store.prune_kept(Self::PRUNE_ROWS).await? > 0 {}
         Ok(())
     }
 }

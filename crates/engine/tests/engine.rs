@@ -16,7 +16,7 @@ use ravelin_model::query::{Page, SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::testkit::store::draft;
-use ravelin_model::{CredentialId, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
+use ravelin_model::{CredentialId, Keepsake, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
 use std::net::SocketAddr;
@@ -779,6 +779,21 @@ impl Store for Flaky {
     }
     fn ledger(&self) -> Option<&dyn Ledger> {
         self.inner.ledger()
+    }
+    async fn keep(&self, thing: Keepsake, deed: Option<Deed>) -> Result<Keepsake, Refusal> {
+        self.up().await?.keep(thing, deed).await
+    }
+    async fn kept(&self, shelf: &'static str, key: &str) -> Result<Option<Keepsake>, Refusal> {
+        self.up().await?.kept(shelf, key).await
+    }
+    async fn all_kept(&self, shelf: &'static str) -> Result<Vec<Keepsake>, Refusal> {
+        self.up().await?.all_kept(shelf).await
+    }
+    async fn forget(&self, shelf: &'static str, key: &str, deed: Option<Deed>) -> Result<bool, Refusal> {
+        self.up().await?.forget(shelf, key, deed).await
+    }
+    async fn prune_kept(&self, limit: u32) -> Result<u64, Refusal> {
+        self.up().await?.prune_kept(limit).await
     }
     async fn now(&self) -> Result<Time, Refusal> {
         self.up().await?.now().await

@@ -87,6 +87,12 @@ audit_kinds!(
     DocumentChanged = "document_changed",
     /// A setting of the deployment was changed.
     SettingChanged = "setting_changed",
+    /// A link to a target was given out.
+    LinkCreated = "link_created",
+    /// A link to a target was taken back.
+    LinkDeleted = "link_deleted",
+    /// What the bastion says of itself was changed.
+    BastionChanged = "bastion_changed",
     /// The inventory or the policies were read anew.
     InventoryLoaded = "inventory_loaded",
     /// A change of the inventory or the policies was refused; what was in force stays in force.

@@ -11,6 +11,7 @@ pub mod credential;
 pub mod document;
 pub mod id;
 pub mod inventory;
+pub mod kept;
 pub mod ledger;
 pub mod meter;
 pub mod policy;
@@ -28,6 +29,7 @@ pub mod text;
 pub mod time;
 
 pub use id::{CredentialId, DocumentName, GroupName, Login, NodeId, PrincipalName, SessionId, TargetId, TargetName};
+pub use kept::Keepsake;
 pub use principal::Principal;
 pub use refusal::{Detail, Refusal};
 pub use session::Session;

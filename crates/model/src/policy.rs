@@ -106,6 +106,8 @@ actions!(
     SearchRecordings = "search_recordings", Scope, false, "search in recordings";
     /// See the bastion's own description.
     ReadBastion = "read_bastion", Bastion, false, "see the bastion";
+    /// Change what the bastion says of itself, and give out links to targets.
+    WriteBastion = "write_bastion", Bastion, false, "change the bastion";
     /// List credentials, of everybody or one's own.
     ListCredentials = "list_credentials", Scope, false, "list credentials";
     /// Issue a credential, for anybody or for oneself.

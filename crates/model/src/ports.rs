@@ -6,6 +6,7 @@ use crate::audit::{AuditEvent, Deed};
 use crate::credential::Credential;
 use crate::document::{Document, DocumentChange, DocumentHead, Setting};
 use crate::id::{CredentialId, DocumentName, NodeId, SessionId};
+use crate::kept::Keepsake;
 use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
@@ -130,6 +131,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal::NotFound`] for an unknown id.
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal>;
+
+    /// Keeps a thing, in the place of one of the same key, with `created` set to now, and writes the deed with it.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for a key or a text out of its bounds, [`Refusal::LimitReached`] when the shelf is full.
+    async fn keep(&self, thing: Keepsake, deed: Option<Deed>) -> Result<Keepsake, Refusal>;
+
+    /// A kept thing that has not expired.
+    async fn kept(&self, shelf: &'static str, key: &str) -> Result<Option<Keepsake>, Refusal>;
+
+    /// All of a shelf that has not expired, oldest first.
+    async fn all_kept(&self, shelf: &'static str) -> Result<Vec<Keepsake>, Refusal>;
+
+    /// Forgets a thing; the deed is written when it was there. Whether it was.
+    async fn forget(&self, shelf: &'static str, key: &str, deed: Option<Deed>) -> Result<bool, Refusal>;
+
+    /// Removes up to `limit` things that have expired; returns how many.
+    async fn prune_kept(&self, limit: u32) -> Result<u64, Refusal>;
 
     /// The store's clock.
     async fn now(&self) -> Result<Time, Refusal>;

@@ -120,9 +120,12 @@ pub(crate) fn traits(kind: AuditKind) -> Traits {
         AuditKind::AccessDenied | AuditKind::InventoryRefused | AuditKind::RecordingBroke => {
             Traits { weight: Weight::Warning, ..plain }
         }
-        AuditKind::CredentialIssued
+        AuditKind::BastionChanged
+        | AuditKind::CredentialIssued
         | AuditKind::CredentialRevoked
         | AuditKind::DocumentChanged
+        | AuditKind::LinkCreated
+        | AuditKind::LinkDeleted
         | AuditKind::RecordingPlayed
         | AuditKind::RecordingExported
         | AuditKind::RecordingRead

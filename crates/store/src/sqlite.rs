@@ -13,6 +13,7 @@
 mod archive;
 mod clock;
 mod file;
+mod kept;
 mod ledger;
 mod library;
 mod readers;
@@ -35,7 +36,7 @@ use ravelin_model::query::{Page, SessionQuery};
 use ravelin_model::recording::{Act, Entry, Found, Kept, Search};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::sink::SinkStart;
-use ravelin_model::{CredentialId, NodeId, Refusal, Session, SessionId, Time};
+use ravelin_model::{CredentialId, Keepsake, NodeId, Refusal, Session, SessionId, Time};
 use readers::Readers;
 use refusal::from_sqlite;
 use rusqlite::Connection;
@@ -205,6 +206,29 @@ impl Store for SqliteStore {
     async fn revoke_credential(&self, id: &CredentialId, by: &Actor) -> Result<Credential, Refusal> {
         let (id, by) = (id.clone(), by.clone());
         self.writer.write(move |write| write::revoke_credential(write, &id, &by)).await
+    }
+
+    async fn keep(&self, thing: Keepsake, deed: Option<Deed>) -> Result<Keepsake, Refusal> {
+        self.writer.write(move |write| kept::keep(write, thing, deed.as_ref())).await
+    }
+
+    async fn kept(&self, shelf: &'static str, key: &str) -> Result<Option<Keepsake>, Refusal> {
+        let (key, now) = (key.to_owned(), self.clock.now());
+        self.readers.read(move |connection| kept::one(connection, shelf, &key, now)).await
+    }
+
+    async fn all_kept(&self, shelf: &'static str) -> Result<Vec<Keepsake>, Refusal> {
+        let now = self.clock.now();
+        self.readers.read(move |connection| kept::all(connection, shelf, now)).await
+    }
+
+    async fn forget(&self, shelf: &'static str, key: &str, deed: Option<Deed>) -> Result<bool, Refusal> {
+        let key = key.to_owned();
+        self.writer.write(move |write| kept::forget(write, shelf, &key, deed.as_ref())).await
+    }
+
+    async fn prune_kept(&self, limit: u32) -> Result<u64, Refusal> {
+        self.writer.write(move |write| kept::prune(write, limit)).await
     }
 
     async fn now(&self) -> Result<Time, Refusal> {

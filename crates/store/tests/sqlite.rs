@@ -237,10 +237,11 @@ fn a_later_releases_file_is_refused_with_both_versions() {
     let connection = rusqlite::Connection::open(&path).expect("SQLite opens");
     connection
         .execute_batch(
-            "INSERT INTO refinery_schema_history SELECT 99, 'later', applied_on, checksum FROM refinery_schema_history LIMIT 1",
+            "INSERT INTO refinery_schema_history SELECT 99, 'later', applied_on, checksum FROM refinery_schema_history \
+             WHERE version = 1",
         )
         .expect("a later version is noted");
     drop(connection);
     let error = refusal(&path);
-    assert!(matches!(error, StoreOpenError::NewerSchema { found: 99, known: 2.., .. }), "{error}");
+    assert!(matches!(error, StoreOpenError::NewerSchema { found: 99, known: 1..99, .. }), "{error}");
 }

@@ -497,6 +497,14 @@ impl Running {
         }
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system cannot tell.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

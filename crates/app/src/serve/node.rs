@@ -228,7 +228,7 @@ impl Node {
                 engine.identity.clone(),
                 engine.pager.clone(),
                 azure_signing_key(state)?,
-                azure_config(config),
+                azure_config(config, ssh),
             )
             .context("the Azure edge refuses its configuration")?,
             native: ravelin_native::server::router(
@@ -424,12 +424,13 @@ fn aws_config(config: &Config) -> ravelin_aws::Config {
     aws
 }
 
-fn azure_config(config: &Config) -> ravelin_azure::Config {
+fn azure_config(config: &Config, ssh: Option<SocketAddr>) -> ravelin_azure::Config {
     let names = &config.azure;
     let mut azure =
         ravelin_azure::Config::new(&names.tenant, &names.subscription, &names.resource_group, &names.bastion_name);
     azure.location.clone_from(&names.location);
     azure.public_url.clone_from(&config.public_url);
+    azure.ssh_port = ssh.map(|address| address.port());
     azure
 }
 

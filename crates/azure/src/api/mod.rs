@@ -5,9 +5,12 @@ pub(crate) mod cloud_metadata;
 pub(crate) mod disconnect_active_sessions;
 pub(crate) mod discovery;
 pub(crate) mod get_active_sessions;
+pub(crate) mod providers;
 pub(crate) mod resource_groups;
+pub(crate) mod shareable_links;
 pub(crate) mod subscriptions;
 pub(crate) mod token;
+pub(crate) mod virtual_machines;
 
 use crate::proto::api_version::Family;
 use crate::proto::path::{ArmPath, HostAction, Resource};
@@ -46,11 +49,72 @@ operations!(
     HostsGet = "BastionHosts_Get", "Microsoft.Network/bastionHosts/read", ReadBastion;
     HostsList = "BastionHosts_List", "Microsoft.Network/bastionHosts/read", ReadBastion;
     HostsListByGroup = "BastionHosts_ListByResourceGroup", "Microsoft.Network/bastionHosts/read", ReadBastion;
+    HostsPut = "BastionHosts_CreateOrUpdate", "Microsoft.Network/bastionHosts/write", WriteBastion;
+    HostsPatch = "BastionHosts_UpdateTags", "Microsoft.Network/bastionHosts/write", WriteBastion;
+    HostsDelete = "BastionHosts_Delete", "Microsoft.Network/bastionHosts/delete", WriteBastion;
+    LinksPut = "PutBastionShareableLink",
+        "Microsoft.Network/bastionHosts/createShareableLinks/action", WriteBastion;
+    LinksGet = "GetBastionShareableLink", "Microsoft.Network/bastionHosts/getShareableLinks/action", ReadBastion;
+    LinksDelete = "DeleteBastionShareableLink",
+        "Microsoft.Network/bastionHosts/deleteShareableLinks/action", WriteBastion;
+    LinksDeleteByToken = "DeleteBastionShareableLinkByToken",
+        "Microsoft.Network/bastionHosts/deleteShareableLinksByToken/action", WriteBastion;
+    StatusGet = "AsyncOperations_Status", "Microsoft.Network/locations/operations/read", ReadBastion;
+    ResultGet = "AsyncOperations_Result", "Microsoft.Network/locations/operationResults/read", ReadBastion;
+    MachinesGet = "VirtualMachines_Get", "Microsoft.Compute/virtualMachines/read", ReadTarget;
+    MachinesList = "VirtualMachines_List", "Microsoft.Compute/virtualMachines/read", ReadTarget;
+    MachinesListAll = "VirtualMachines_ListAll", "Microsoft.Compute/virtualMachines/read", ReadTarget;
+    ProvidersList = "Providers_List", "Microsoft.Resources/subscriptions/providers/read", ReadBastion;
+    ProvidersGet = "Providers_Get", "Microsoft.Resources/subscriptions/providers/read", ReadBastion;
+    TenantsList = "Tenants_List", "Microsoft.Resources/tenants/read", ReadBastion;
     SubscriptionsList = "Subscriptions_List", "Microsoft.Resources/subscriptions/read", ReadBastion;
     SubscriptionsGet = "Subscriptions_Get", "Microsoft.Resources/subscriptions/read", ReadBastion;
     GroupsList = "ResourceGroups_List", "Microsoft.Resources/subscriptions/resourceGroups/read", ReadBastion;
     GroupsGet = "ResourceGroups_Get", "Microsoft.Resources/subscriptions/resourceGroups/read", ReadBastion;
 );
+
+impl Operation {
+    /// Whether the specification lets its answer come later.
+    pub(crate) fn may_be_late(self) -> bool {
+        match self {
+            Operation::GetActiveSessions
+            | Operation::HostsPut
+            | Operation::HostsPatch
+            | Operation::LinksPut
+            | Operation::LinksDelete
+            | Operation::LinksDeleteByToken => true,
+            // The specification knows no 202 of it, and neither do the SDKs.
+            Operation::DisconnectActiveSessions
+            | Operation::HostsGet
+            | Operation::HostsList
+            | Operation::HostsListByGroup
+            | Operation::HostsDelete
+            | Operation::LinksGet
+            | Operation::StatusGet
+            | Operation::ResultGet
+            | Operation::MachinesGet
+            | Operation::MachinesList
+            | Operation::MachinesListAll
+            | Operation::ProvidersList
+            | Operation::ProvidersGet
+            | Operation::TenantsList
+            | Operation::SubscriptionsList
+            | Operation::SubscriptionsGet
+            | Operation::GroupsList
+            | Operation::GroupsGet => false,
+        }
+    }
+
+    /// Whether a caller who asks for it may have the answer later all the same.
+    pub(crate) fn heeds_prefer(self) -> bool {
+        self.may_be_late() || self == Operation::DisconnectActiveSessions
+    }
+
+    /// Whether the only answer that the specification knows is 202.
+    pub(crate) fn is_always_late(self) -> bool {
+        self == Operation::LinksDeleteByToken
+    }
+}
 
 /// Every operation of the data plane with what it asks of the policy, on the target. Their proofs are in forms and paths:
 /// a bearer token, and then a token that was given out against it.
@@ -61,12 +125,17 @@ pub const DATA_OPERATIONS: &[(&str, Action)] = &[
     ("GET /webtunnelv2/{websocketToken}", Action::OpenTunnel),
     ("GET /omni/webtunnel/{websocketToken}", Action::OpenTunnel),
     ("GET /webtunnel/{authToken}", Action::OpenTunnel),
+    ("GET /api/shareable-url/{token}", Action::ReadTarget),
 ];
 
 /// Whose api-versions hold for a path, and the type's name in the message about a wrong one.
 pub(crate) fn family(resource: &Resource) -> (Family, &'static str) {
     match resource {
         Resource::Hosts | Resource::Host { .. } | Resource::HostAction { .. } => (Family::Network, "bastionHosts"),
+        Resource::OperationStatus { .. } | Resource::OperationResult { .. } => (Family::Network, "locations"),
+        Resource::Machines | Resource::Machine { .. } => (Family::Resources, "virtualMachines"),
+        Resource::Providers | Resource::Provider { .. } => (Family::Resources, "providers"),
+        Resource::Tenants => (Family::Resources, "tenants"),
         Resource::Subscriptions | Resource::Subscription => (Family::Resources, "subscriptions"),
         Resource::Groups | Resource::Group => (Family::Resources, "resourceGroups"),
         Resource::Foreign { .. } | Resource::Nothing => (Family::Resources, "resources"),
@@ -83,7 +152,29 @@ pub(crate) fn resolve(path: &ArmPath, method: &Method, is_next_page: bool) -> Re
         Resource::Group => (Operation::GroupsGet, "GET"),
         Resource::Hosts if path.group.is_some() => (Operation::HostsListByGroup, "GET"),
         Resource::Hosts => (Operation::HostsList, "GET"),
-        Resource::Host { .. } => (Operation::HostsGet, "GET"),
+        Resource::Host { .. } => {
+            const ALLOWED: &str = "GET, PUT, PATCH, DELETE";
+            match *method {
+                Method::PUT => (Operation::HostsPut, ALLOWED),
+                Method::PATCH => (Operation::HostsPatch, ALLOWED),
+                Method::DELETE => (Operation::HostsDelete, ALLOWED),
+                _ => (Operation::HostsGet, ALLOWED),
+            }
+        }
+        Resource::HostAction { action: HostAction::CreateShareableLinks, .. } => (Operation::LinksPut, "POST"),
+        Resource::HostAction { action: HostAction::GetShareableLinks, .. } => (Operation::LinksGet, "POST"),
+        Resource::HostAction { action: HostAction::DeleteShareableLinks, .. } => (Operation::LinksDelete, "POST"),
+        Resource::HostAction { action: HostAction::DeleteShareableLinksByToken, .. } => {
+            (Operation::LinksDeleteByToken, "POST")
+        }
+        Resource::OperationStatus { .. } => (Operation::StatusGet, "GET"),
+        Resource::OperationResult { .. } => (Operation::ResultGet, "GET"),
+        Resource::Machine { .. } => (Operation::MachinesGet, "GET"),
+        Resource::Machines if path.group.is_some() => (Operation::MachinesList, "GET"),
+        Resource::Machines => (Operation::MachinesListAll, "GET"),
+        Resource::Providers => (Operation::ProvidersList, "GET"),
+        Resource::Provider { .. } => (Operation::ProvidersGet, "GET"),
+        Resource::Tenants => (Operation::TenantsList, "GET"),
         Resource::HostAction { action: HostAction::GetActiveSessions, .. } if is_next_page => {
             (Operation::GetActiveSessions, "GET, POST")
         }
@@ -95,7 +186,9 @@ pub(crate) fn resolve(path: &ArmPath, method: &Method, is_next_page: bool) -> Re
             let kind = format!("bastionHosts/{word}");
             return Err(Fault::TypeUnknown { namespace: "Microsoft.Network".to_owned(), kind });
         }
-        Resource::Foreign { namespace, kind } if namespace.eq_ignore_ascii_case("Microsoft.Network") => {
+        Resource::Foreign { namespace, kind }
+            if ["Microsoft.Network", "Microsoft.Compute"].iter().any(|known| namespace.eq_ignore_ascii_case(known)) =>
+        {
             return Err(Fault::TypeUnknown { namespace: namespace.clone(), kind: kind.clone() });
         }
         Resource::Foreign { namespace, .. } => return Err(Fault::NamespaceUnknown(namespace.clone())),

@@ -1,11 +1,13 @@
-//! The body of `disconnectActiveSessions`.
+//! The bodies: of `disconnectActiveSessions`, of the operations on shareable links, and of a whole bastion host.
 //!
-//! Two shapes are in use. The schema and the SDKs' models say `{"sessionIds": ["a", "b"]}`; the specification's own
+//! Of the first, two shapes are in use. The schema and the SDKs' models say `{"sessionIds": ["a", "b"]}`; the specification's own
 //! example and the samples made from it send the bare array `["a", "b"]`. Both are read, and so is the `{}` of the
 //! generated JavaScript sample, which names no session. Source: `BastionHosts` in the specification of
 //! `Microsoft.Network`, example `BastionSessionDelete.json`.
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Most ids in one request.
@@ -38,6 +40,99 @@ pub fn session_ids(body: &[u8]) -> Result<Vec<String>, BodyFault> {
             | serde_json::error::Category::Io => BodyFault::NotJson(error.to_string()),
         }
     })
+}
+
+/// Largest body of any other operation, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
+/// Most virtual machines, or tokens, in one request about shareable links.
+pub const LINKS_MAX: usize = 500;
+
+/// Why a body of another operation cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldFault {
+    /// It is not JSON; the text says where it ceases to be.
+    NotJson(String),
+    /// A field is not as it has to be: the field, and what it must be.
+    Wrong(String, String),
+}
+
+/// The ids of `{"vms": [{"vm": {"id": …}}]}`, or `None` when there are no `vms`.
+///
+/// # Errors
+/// [`FieldFault`], with a text for the caller.
+pub fn machine_ids(body: &[u8]) -> Result<Option<Vec<String>>, FieldFault> {
+    let document = document(body)?;
+    let vms = match document.get("vms") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(vms) => short_list("vms", vms)?,
+    };
+    let id = |(at, vm): (usize, &Value)| match vm["vm"]["id"].as_str() {
+        Some(id) if !id.is_empty() && id.len() <= 1024 => Ok(id.trim_end_matches('/').to_owned()),
+        Some(_) | None => Err(wrong(format!("vms[{at}].vm.id"), "must be a virtual machine's id")),
+    };
+    vms.iter().enumerate().map(id).collect::<Result<_, _>>().map(Some)
+}
+
+/// The tokens of `{"tokens": […]}`.
+///
+/// # Errors
+/// [`FieldFault`], with a text for the caller.
+pub fn link_tokens(body: &[u8]) -> Result<Vec<String>, FieldFault> {
+    let document = document(body)?;
+    let tokens = short_list("tokens", document.get("tokens").unwrap_or(&Value::Null))?;
+    let token = |(at, token): (usize, &Value)| match token.as_str() {
+        Some(token) if token.len() <= 128 => Ok(token.to_owned()),
+        Some(_) | None => Err(wrong(format!("tokens[{at}]"), "must be a link's token")),
+    };
+    tokens.iter().enumerate().map(token).collect()
+}
+
+/// An object; an empty body is an empty one.
+///
+/// # Errors
+/// [`FieldFault`], with a text for the caller.
+pub fn document(body: &[u8]) -> Result<Map<String, Value>, FieldFault> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(document)) => Ok(document),
+        Ok(_) => Err(wrong("the content".to_owned(), "must be an object")),
+        Err(error) => Err(FieldFault::NotJson(error.to_string())),
+    }
+}
+
+/// The tags of a resource: at most 50, with names of at most 512 and values of at most 256 characters, as the service
+/// has it.
+///
+/// # Errors
+/// [`FieldFault`], with a text for the caller.
+pub fn tags(tags: &Value) -> Result<BTreeMap<String, String>, FieldFault> {
+    let Value::Object(tags) = tags else { return Err(wrong("tags".to_owned(), "must be an object of texts")) };
+    if tags.len() > 50 {
+        return Err(wrong("tags".to_owned(), "may hold at most 50 tags"));
+    }
+    let tag = |(name, value): (&String, &Value)| match value.as_str() {
+        Some(value) if (1..=512).contains(&name.chars().count()) && value.chars().count() <= 256 => {
+            Ok((name.clone(), value.to_owned()))
+        }
+        Some(_) | None => {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            Err(wrong(format!("tags.{name}"), "must be a text of at most 256 characters, its name one of 1 to 512"))
+        }
+    };
+    tags.iter().map(tag).collect()
+}
+
+fn short_list<'a>(field: &str, list: &'a Value) -> Result<&'a Vec<Value>, FieldFault> {
+    match list.as_array() {
+        Some(list) if list.len() <= LINKS_MAX => Ok(list),
+        Some(_) | None => Err(wrong(field.to_owned(), &format!("must be a list of at most {LINKS_MAX}"))),
+    }
+}
+
+fn wrong(field: String, must: &str) -> FieldFault {
+    FieldFault::Wrong(field, must.to_owned())
 }
 
 struct Whole;
@@ -183,10 +278,35 @@ mod tests {
         assert_eq!(session_ids(full.as_bytes()).map(|ids| ids.len()), Ok(IDS_MAX));
     }
 
+    #[test]
+    fn bodies_about_links_are_read_and_bounded() {
+        let vms = br#"{"vms":[{"vm":{"id":"/a/b/"}},{"vm":{"id":"/c"}}]}"#;
+        assert_eq!(machine_ids(vms), Ok(Some(vec!["/a/b".to_owned(), "/c".to_owned()])));
+        for all in [&b""[..], b" ", b"{}", br#"{"vms":null}"#] {
+            assert_eq!(machine_ids(all), Ok(None));
+        }
+        let field = |fault| match fault {
+            Err(FieldFault::Wrong(field, _)) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(machine_ids(br#"{"vms":[{"vm":{"id":"/a"}},{"vm":{}}]}"#).map(|_| ())), "vms[1].vm.id");
+        assert_eq!(field(machine_ids(br#"{"vms":{}}"#).map(|_| ())), "vms");
+        assert_eq!(field(machine_ids(b"[]").map(|_| ())), "the content");
+        assert!(matches!(machine_ids(b"{"), Err(FieldFault::NotJson(_))));
+        let many = format!("{{\"vms\":[{}{{}}]}}", "{},".repeat(LINKS_MAX));
+        assert_eq!(field(machine_ids(many.as_bytes()).map(|_| ())), "vms");
+        assert_eq!(link_tokens(br#"{"tokens":["a"]}"#), Ok(vec!["a".to_owned()]));
+        assert_eq!(field(link_tokens(br#"{"tokens":[7]}"#).map(|_| ())), "tokens[0]");
+        assert_eq!(field(link_tokens(b"{}").map(|_| ())), "tokens");
+        assert_eq!(field(tags(&serde_json::json!({"a": 7})).map(|_| ())), "tags.a");
+    }
+
     proptest! {
         #[test]
         fn never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ids = session_ids(&body);
+            let _ids = machine_ids(&body);
+            let _tokens = link_tokens(&body);
         }
 
         #[test]

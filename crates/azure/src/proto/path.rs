@@ -15,7 +15,7 @@ pub const PATH_BYTES_MAX: usize = 4096;
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `/subscriptions…`
+    /// `/subscriptions…`, `/tenants`
     Arm(ArmPath),
     /// `/metadata/endpoints`
     CloudMetadata,
@@ -29,6 +29,8 @@ pub enum Route {
     OtherLogin,
     /// The data plane of the native client's tunnels.
     Tunnel(TunnelPath),
+    /// `/api/shareable-url/{token}`
+    SharedLink(String),
     /// Not this edge's.
     Elsewhere,
 }
@@ -84,6 +86,8 @@ pub struct ArmPath {
 /// The end of a path under `/subscriptions`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
+    /// `/tenants`
+    Tenants,
     /// `/subscriptions`
     Subscriptions,
     /// One subscription.
@@ -106,6 +110,30 @@ pub enum Resource {
         /// What.
         action: HostAction,
     },
+    /// All virtual machines of the subscription or of the group.
+    Machines,
+    /// One virtual machine.
+    Machine {
+        /// Its name.
+        name: String,
+    },
+    /// All resource providers.
+    Providers,
+    /// One resource provider.
+    Provider {
+        /// Such as `Microsoft.Compute`.
+        namespace: String,
+    },
+    /// How far an operation is whose answer comes later.
+    OperationStatus {
+        /// The operation's id.
+        id: String,
+    },
+    /// The answer of such an operation.
+    OperationResult {
+        /// The operation's id.
+        id: String,
+    },
     /// A provider that is not here.
     Foreign {
         /// Such as `Microsoft.Compute`.
@@ -124,6 +152,14 @@ pub enum HostAction {
     GetActiveSessions,
     /// `disconnectActiveSessions`
     DisconnectActiveSessions,
+    /// `createShareableLinks`
+    CreateShareableLinks,
+    /// `getShareableLinks`
+    GetShareableLinks,
+    /// `deleteShareableLinks`
+    DeleteShareableLinks,
+    /// `deleteShareableLinksByToken`
+    DeleteShareableLinksByToken,
     /// Another word.
     Other(String),
 }
@@ -145,10 +181,12 @@ pub fn parse(path: &str) -> Route {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["subscriptions", rest @ ..] => Route::Arm(arm(&segments[1..], rest)),
+        ["tenants"] => Route::Arm(ArmPath { subscription: None, group: None, resource: Resource::Tenants }),
         ["metadata", "endpoints"] => Route::CloudMetadata,
         ["api", "tokens"] => Route::Tunnel(TunnelPath::Tokens),
         ["api", "tokens", _] => Route::Tunnel(TunnelPath::Token(segments[2].clone())),
         ["api", "connection"] => Route::Tunnel(TunnelPath::Connection),
+        ["api", "shareable-url", _] => Route::SharedLink(segments[2].clone()),
         ["webtunnelv2", _] => Route::Tunnel(TunnelPath::Socket(segments[1].clone())),
         ["omni", "webtunnel", _] => Route::Tunnel(TunnelPath::Socket(segments[2].clone())),
         ["webtunnel", _] => Route::Tunnel(TunnelPath::OlderSocket(segments[1].clone())),
@@ -208,11 +246,27 @@ fn arm(segments: &[String], words: &[&str]) -> ArmPath {
             let action = match *action {
                 "getactivesessions" => HostAction::GetActiveSessions,
                 "disconnectactivesessions" => HostAction::DisconnectActiveSessions,
+                "createshareablelinks" => HostAction::CreateShareableLinks,
+                "getshareablelinks" => HostAction::GetShareableLinks,
+                "deleteshareablelinks" => HostAction::DeleteShareableLinks,
+                "deleteshareablelinksbytoken" => HostAction::DeleteShareableLinksByToken,
                 _ => HostAction::Other(segments[4].clone()),
             };
             Resource::HostAction { name: segments[3].clone(), action }
         }
         ["providers", "microsoft.network", "bastionhosts", ..] => Resource::Nothing,
+        ["providers", "microsoft.compute", "virtualmachines"] => Resource::Machines,
+        ["providers", "microsoft.compute", "virtualmachines", _] if group.is_some() => {
+            Resource::Machine { name: segments[3].clone() }
+        }
+        ["providers", "microsoft.network", "locations", _, "operations", _] if group.is_none() => {
+            Resource::OperationStatus { id: segments[5].clone() }
+        }
+        ["providers", "microsoft.network", "locations", _, "operationresults", _] if group.is_none() => {
+            Resource::OperationResult { id: segments[5].clone() }
+        }
+        ["providers"] if group.is_none() => Resource::Providers,
+        ["providers", _] if group.is_none() => Resource::Provider { namespace: segments[1].clone() },
         ["providers", _] => Resource::Foreign { namespace: segments[1].clone(), kind: String::new() },
         ["providers", _, _, ..] => Resource::Foreign { namespace: segments[1].clone(), kind: segments[2].clone() },
         _ => Resource::Nothing,
@@ -239,10 +293,8 @@ mod tests {
         let base = "/subscriptions/subid/resourceGroups/rg1/providers/Microsoft.Network/bastionHosts/bastionhosttenant";
         assert_eq!(parse(&format!("{base}/getActiveSessions")), action(HostAction::GetActiveSessions));
         assert_eq!(parse(&format!("{base}/disconnectActiveSessions")), action(HostAction::DisconnectActiveSessions));
-        assert_eq!(
-            parse(&format!("{base}/createShareableLinks")),
-            action(HostAction::Other("createShareableLinks".to_owned()))
-        );
+        assert_eq!(parse(&format!("{base}/createShareableLinks")), action(HostAction::CreateShareableLinks));
+        assert_eq!(parse(&format!("{base}/restart")), action(HostAction::Other("restart".to_owned())));
         assert_eq!(parse(base), host(Resource::Host { name: "bastionhosttenant".to_owned() }));
         assert_eq!(parse(&format!("/{}//", base)), parse(base));
         assert_eq!(parse(&format!("{base}/getActiveSessions/more")), host(Resource::Nothing));
@@ -256,8 +308,16 @@ mod tests {
         );
         assert_eq!(
             parse("/subscriptions/subid/resourceGroups/rg1/providers/Microsoft.Compute/virtualMachines/vm%2F01"),
-            host(Resource::Foreign { namespace: "Microsoft.Compute".to_owned(), kind: "virtualMachines".to_owned() })
+            host(Resource::Machine { name: "vm/01".to_owned() })
         );
+        assert_eq!(
+            parse("/subscriptions/subid/resourceGroups/rg1/providers/Microsoft.Storage/storageAccounts/a"),
+            host(Resource::Foreign { namespace: "Microsoft.Storage".to_owned(), kind: "storageAccounts".to_owned() })
+        );
+        let operation = "/subscriptions/subid/providers/Microsoft.Network/locations/local/operationResults/7";
+        let subscription = Some("subid".to_owned());
+        let resource = Resource::OperationResult { id: "7".to_owned() };
+        assert_eq!(parse(operation), Route::Arm(ArmPath { subscription, group: None, resource }));
         assert_eq!(parse("//metadata/endpoints"), Route::CloudMetadata);
         assert_eq!(parse("/adfs/.well-known/openid-configuration"), Route::Discovery(Authority::Adfs));
         assert_eq!(parse("/adfs/oauth2/token"), Route::Token(Authority::Adfs));
@@ -277,6 +337,7 @@ mod tests {
         assert!(tunnel("/omni/webtunnel/aB") == TunnelPath::Socket("aB".to_owned()));
         assert!(tunnel("/webtunnel/aB") == TunnelPath::OlderSocket("aB".to_owned()));
         assert_eq!(format!("{:?}", parse("/webtunnelv2/secret")), "Tunnel(Socket(…))");
+        assert_eq!(parse("/api/shareable-url/aB"), Route::SharedLink("aB".to_owned()));
         for elsewhere in ["/api", "/webtunnelv2", "/webtunnel/a/b", "/omni/a", "/api/tokens/a/b"] {
             assert_eq!(parse(elsewhere), Route::Elsewhere, "{elsewhere}");
         }
@@ -302,7 +363,8 @@ mod tests {
         #[test]
         fn never_panics_near_the_real_words(parts in prop::collection::vec(
             prop::sample::select(vec!["subscriptions", "resourceGroups", "providers", "Microsoft.Network",
-                "bastionHosts", "getActiveSessions", "adfs", "oauth2", "v2.0", "token", "x", "", "%2F", "%ff"]), 0..12)) {
+                "bastionHosts", "getActiveSessions", "adfs", "oauth2", "v2.0", "token", "api", "tokens", "webtunnelv2", "omni", "webtunnel", "Microsoft.Compute",
+                "virtualMachines", "locations", "operations", "operationResults", "x", "", "%2F", "%ff"]), 0..12)) {
             let _route = parse(&format!("/{}", parts.join("/")));
         }
 

@@ -104,6 +104,119 @@ pub(crate) struct BastionHostProperties {
     pub(crate) enable_private_only_bastion: bool,
 }
 
+/// `BastionShareableLink`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BastionShareableLink {
+    pub(crate) vm: SubResource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bsl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+}
+
+/// A reference to a resource.
+#[derive(Debug, Serialize)]
+pub(crate) struct SubResource {
+    pub(crate) id: String,
+}
+
+/// `VirtualMachine`, as much of it as a target has. Source: `Microsoft.Compute` `virtualMachine.json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct VirtualMachine {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) location: String,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) properties: VirtualMachineProperties,
+}
+
+/// `VirtualMachineProperties`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VirtualMachineProperties {
+    pub(crate) vm_id: String,
+    pub(crate) provisioning_state: &'static str,
+    pub(crate) os_profile: OsProfile,
+    pub(crate) storage_profile: StorageProfile,
+    pub(crate) network_profile: NetworkProfile,
+}
+
+/// `OSProfile`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OsProfile {
+    pub(crate) computer_name: String,
+}
+
+/// `StorageProfile`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StorageProfile {
+    pub(crate) os_disk: OsDisk,
+    pub(crate) data_disks: [(); 0],
+}
+
+/// `OSDisk`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OsDisk {
+    pub(crate) os_type: &'static str,
+    pub(crate) create_option: &'static str,
+}
+
+/// `NetworkProfile`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkProfile {
+    pub(crate) network_interfaces: [(); 0],
+}
+
+/// `Provider`. Source: `Microsoft.Resources` `resources.json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Provider {
+    pub(crate) id: String,
+    pub(crate) namespace: &'static str,
+    pub(crate) registration_state: &'static str,
+    pub(crate) registration_policy: &'static str,
+    pub(crate) resource_types: Vec<ProviderResourceType>,
+}
+
+/// `ProviderResourceType`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderResourceType {
+    pub(crate) resource_type: &'static str,
+    pub(crate) locations: Vec<String>,
+    pub(crate) api_versions: Vec<&'static str>,
+    pub(crate) capabilities: &'static str,
+}
+
+/// `TenantIdDescription`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) tenant_id: String,
+    pub(crate) display_name: String,
+    pub(crate) tenant_category: &'static str,
+}
+
+/// `AzureAsyncOperationResult`.
+#[derive(Debug, Serialize)]
+pub(crate) struct AsyncOperation {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<serde_json::Value>,
+}
+
 /// `Subscription`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

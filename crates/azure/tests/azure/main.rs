@@ -3,6 +3,9 @@
 //! `world` sets up a deployment with two live sessions; `golden` replays the request files of `tests/golden`.
 
 mod golden;
+mod host;
+mod late;
+mod links;
 mod login;
 mod sessions;
 mod tunnels;

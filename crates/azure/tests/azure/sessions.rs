@@ -131,6 +131,9 @@ async fn who_may_do_what() {
 
 /// A request for each operation.
 fn sample(operation: &str) -> (Method, String) {
+    let location = |rest| format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Network/locations/local/{rest}");
+    let machines =
+        |group, rest| format!("/subscriptions/{SUBSCRIPTION}{group}/providers/Microsoft.Compute/virtualMachines{rest}");
     let (method, path) = match operation {
         "GetActiveSessions" => (Method::POST, host_path("/getActiveSessions")),
         "DisconnectActiveSessions" => (Method::POST, host_path("/disconnectActiveSessions")),
@@ -142,6 +145,21 @@ fn sample(operation: &str) -> (Method, String) {
             Method::GET,
             format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1/providers/Microsoft.Network/bastionHosts"),
         ),
+        "BastionHosts_CreateOrUpdate" => (Method::PUT, host_path("")),
+        "BastionHosts_UpdateTags" => (Method::PATCH, host_path("")),
+        "BastionHosts_Delete" => (Method::DELETE, host_path("")),
+        "PutBastionShareableLink" => (Method::POST, host_path("/createShareableLinks")),
+        "GetBastionShareableLink" => (Method::POST, host_path("/getShareableLinks")),
+        "DeleteBastionShareableLink" => (Method::POST, host_path("/deleteShareableLinks")),
+        "DeleteBastionShareableLinkByToken" => (Method::POST, host_path("/deleteShareableLinksByToken")),
+        "AsyncOperations_Status" => (Method::GET, location("operations/none")),
+        "AsyncOperations_Result" => (Method::GET, location("operationResults/none")),
+        "VirtualMachines_Get" => (Method::GET, machines("/resourceGroups/rg1", "/web-1")),
+        "VirtualMachines_List" => (Method::GET, machines("/resourceGroups/rg1", "")),
+        "VirtualMachines_ListAll" => (Method::GET, machines("", "")),
+        "Providers_List" => (Method::GET, format!("/subscriptions/{SUBSCRIPTION}/providers")),
+        "Providers_Get" => (Method::GET, format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Network")),
+        "Tenants_List" => (Method::GET, "/tenants".to_owned()),
         "Subscriptions_List" => (Method::GET, "/subscriptions".to_owned()),
         "Subscriptions_Get" => (Method::GET, format!("/subscriptions/{SUBSCRIPTION}")),
         "ResourceGroups_List" => (Method::GET, format!("/subscriptions/{SUBSCRIPTION}/resourcegroups")),
@@ -159,7 +177,13 @@ async fn every_operation_wants_a_proof_and_a_right() {
     let (eve, audrey, alice) = (world.bearer("eve").await, world.bearer("audrey").await, world.bearer("alice").await);
     for (operation, action) in OPERATIONS {
         let (method, path) = sample(operation);
-        let ask = |bearer: Option<&str>| world.send(request(method.clone(), &path, bearer, &ids));
+        let body = match *operation {
+            "DisconnectActiveSessions" => ids.as_str(),
+            "DeleteBastionShareableLinkByToken" => r#"{"tokens":["x"]}"#,
+            "PutBastionShareableLink" | "DeleteBastionShareableLink" => r#"{"vms":[{"vm":{"id":"/x"}}]}"#,
+            _ => "{}",
+        };
+        let ask = |bearer: Option<&str>| world.send(request(method.clone(), &path, bearer, body));
 
         let answer = ask(None).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, "AuthenticationFailed"), "{operation}");
@@ -170,12 +194,26 @@ async fn every_operation_wants_a_proof_and_a_right() {
         // An auditor sees the session, so that a lack of the right to end it shows as such.
         let stranger = if *action == Action::TerminateSession { &audrey } else { &eve };
         let answer = ask(Some(stranger)).await;
-        if *operation == "Subscriptions_List" {
-            assert_eq!(answer.body, json!({ "value": [] }));
-        } else {
-            assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "AuthorizationFailed"), "{operation}");
+        match *operation {
+            "Subscriptions_List" | "Tenants_List" | "VirtualMachines_List" | "VirtualMachines_ListAll" => {
+                assert_eq!(answer.body, json!({ "value": [] }), "{operation}");
+            }
+            "VirtualMachines_Get" => assert_eq!(answer.code(), "ResourceNotFound", "{operation}"),
+            // What comes of it is told to who comes for it.
+            "DeleteBastionShareableLinkByToken" => assert_eq!(answer.status, StatusCode::ACCEPTED, "{operation}"),
+            _ => assert_eq!(
+                (answer.status, answer.code()),
+                (StatusCode::FORBIDDEN, "AuthorizationFailed"),
+                "{operation}"
+            ),
         }
-        assert_eq!(ask(Some(&alice)).await.status, StatusCode::OK, "{operation}");
+        let wanted = match *operation {
+            "AsyncOperations_Status" | "AsyncOperations_Result" => StatusCode::NOT_FOUND,
+            "BastionHosts_Delete" => StatusCode::CONFLICT,
+            "DeleteBastionShareableLinkByToken" => StatusCode::ACCEPTED,
+            _ => StatusCode::OK,
+        };
+        assert_eq!(ask(Some(&alice)).await.status, wanted, "{operation}");
     }
 }
 
@@ -289,7 +327,14 @@ async fn each_wrong_request_gets_its_own_error() {
         (Method::GET, format!("{network}/bastionHosts/other{version}"), 404, "ResourceNotFound"),
         (Method::POST, format!("{network}/bastionHosts/other/getActiveSessions{version}"), 404, "ResourceNotFound"),
         (Method::GET, format!("{network}/virtualNetworks/v1{version}"), 404, "InvalidResourceType"),
-        (Method::POST, host_path(&format!("/createShareableLinks{version}")), 404, "InvalidResourceType"),
+        (Method::POST, host_path(&format!("/restart{version}")), 404, "InvalidResourceType"),
+        (Method::GET, format!("{group}/providers/Microsoft.Compute/disks{version}"), 404, "InvalidResourceType"),
+        (
+            Method::GET,
+            format!("{group}/providers/Microsoft.Compute/virtualMachines/vm9{version}"),
+            404,
+            "ResourceNotFound",
+        ),
         (
             Method::GET,
             format!("{group}/providers/Microsoft.Storage/storageAccounts{version}"),
@@ -299,8 +344,8 @@ async fn each_wrong_request_gets_its_own_error() {
         (Method::GET, format!("{group}/nothing{version}"), 404, "NotFound"),
         (Method::GET, format!("/subscriptions/%FF{version}"), 404, "NotFound"),
         (Method::GET, host_path(&format!("/getActiveSessions{version}")), 405, "MethodNotAllowed"),
-        (Method::PUT, host_path(version), 405, "MethodNotAllowed"),
-        (Method::DELETE, host_path(version), 405, "MethodNotAllowed"),
+        (Method::POST, host_path(version), 405, "MethodNotAllowed"),
+        (Method::DELETE, host_path(version), 409, "OperationNotAllowed"),
     ];
     for (method, path, status, code) in cases {
         let answer = world.send(request(method.clone(), &path, Some(&alice), "")).await;

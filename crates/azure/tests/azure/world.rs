@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) signing_key: SecretString,
     alice: Caller,
+    store: Arc<SqliteStore>,
+    config: Config,
 }
 
 pub(crate) struct Answer {
@@ -120,24 +122,34 @@ impl World {
 
     async fn of(rules: Rules, set: impl FnOnce(&mut Config)) -> Self {
         let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+        let mut config = Config::new(TENANT, SUBSCRIPTION, "rg1", "bastion");
+        set(&mut config);
+        Self::start(store, rules, config, ravelin_azure::generate_signing_key()).await
+    }
+
+    /// The next life of the same deployment: only what is in the store, and the key, is still there.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { store, config, signing_key, engine, .. } = self;
+        engine.stop(std::time::Duration::ZERO).await.expect("it stops");
+        Self::start(store, small_rules(), config, signing_key).await
+    }
+
+    async fn start(store: Arc<SqliteStore>, rules: Rules, config: Config, signing_key: SecretString) -> Self {
         let mut settings = ravelin_engine::Config::new(NodeId::new(1));
         settings.sessions_per_principal_max = 5000;
         let master = MasterKey::new([7; 32]);
-        let engine = Engine::start(store, rules, master, settings).await.expect("the engine starts");
-        let mut config = Config::new(TENANT, SUBSCRIPTION, "rg1", "bastion");
-        set(&mut config);
-        let signing_key = ravelin_azure::generate_signing_key();
+        let engine = Engine::start(store.clone(), rules, master, settings).await.expect("the engine starts");
         let router = ravelin_azure::server::router(
             engine.control.clone(),
             engine.gate.clone(),
             engine.identity.clone(),
             engine.pager.clone(),
             signing_key.clone(),
-            config,
+            config.clone(),
         )
         .expect("a right configuration");
         let alice = ssh_caller(&engine, "alice").await;
-        Self { engine, router, signing_key, alice }
+        Self { engine, router, signing_key, alice, store, config }
     }
 
     /// One session, as alice sees it.
@@ -199,6 +211,32 @@ impl World {
     pub(crate) async fn post(&self, bearer: &str, rest: &str, body: &str) -> Answer {
         let path = format!("{}?api-version={VERSION}", host_path(rest));
         self.send(request(Method::POST, &path, Some(bearer), body)).await
+    }
+
+    /// A request to the bastion host's path that wants its answer later.
+    pub(crate) async fn post_later(&self, bearer: &str, rest: &str, body: &str) -> Answer {
+        let path = format!("{}?api-version={VERSION}", host_path(rest));
+        let mut request = request(Method::POST, &path, Some(bearer), body);
+        request.headers_mut().insert("prefer", http::HeaderValue::from_static("respond-async, wait=1"));
+        self.send(request).await
+    }
+
+    pub(crate) async fn ask(&self, method: Method, bearer: &str, path: &str, body: &str) -> Answer {
+        self.send(request(method, path, Some(bearer), body)).await
+    }
+
+    /// The kinds of events on record.
+    pub(crate) async fn events(&self) -> Vec<ravelin_model::audit::AuditKind> {
+        let page = self.engine.control.events(&self.alice, 0, 1000).await.expect("alice sees every event");
+        page.events.iter().map(|event| event.deed.kind).collect()
+    }
+
+    /// Leaves an operation of `who` behind as a crash would: begun and not answered.
+    pub(crate) async fn leave_begun(&self, who: &str, id: &str) {
+        let caller = ssh_caller(&self.engine, who).await;
+        let text = r#"{"status":0,"body":""}"#.to_owned();
+        let kept = self.engine.control.keep_answer(&caller, id, text, std::time::Duration::from_secs(60)).await;
+        kept.expect("it is kept");
     }
 
     pub(crate) async fn list(&self, bearer: &str) -> Vec<Value> {

@@ -11,7 +11,9 @@ use crate::principal::AuthMethod;
 use crate::query::{Cursor, Order, SessionFilter, SessionQuery};
 use crate::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Kind, Phase, Session, State};
 use crate::target::{Protocol, TargetSnapshot};
-use crate::{CredentialId, GroupName, Login, NodeId, PrincipalName, Refusal, SessionId, TargetId, TargetName, Time};
+use crate::{
+    CredentialId, GroupName, Keepsake, Login, NodeId, PrincipalName, Refusal, SessionId, TargetId, TargetName, Time,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -41,6 +43,7 @@ macro_rules! for_each_store_case {
             every_place_is_a_cursor
             wrong_limits_are_refused
             credentials_are_issued_and_revoked
+            things_are_kept_until_they_expire
             sessions_are_pruned_from_the_old_end
             events_are_pruned_from_the_low_end
         }
@@ -966,4 +969,44 @@ pub async fn events_are_pruned_from_the_low_end(store: &dyn Store) {
     assert_eq!((page.oldest, page.newest, page.events.len()), (21, 20, 0));
     assert_eq!(store.record(deed).await, Ok(21));
     assert_eq!(all_events(store).await.len(), 1);
+}
+
+/// Things that edges keep: replaced by key, apart by shelf, gone when expired, each change with its deed or without.
+pub async fn things_are_kept_until_they_expire(store: &dyn Store) {
+    let owner = PrincipalName::parse("alice").expect("a name");
+    let now = store.now().await.expect("a clock");
+    let thing = |shelf, key: &str, text: &str, expires| Keepsake {
+        shelf,
+        key: key.to_owned(),
+        owner: owner.clone(),
+        text: text.to_owned(),
+        created: Time::EPOCH,
+        expires,
+    };
+    let deed = |kind| Deed { kind, actor: Actor::Principal(owner.clone()), session: None, facts: BTreeMap::new() };
+    let later = Some(now.plus(Duration::from_secs(3600)));
+    let first = store.keep(thing("a", "k1", "one", later), Some(deed(AuditKind::LinkCreated))).await.expect("kept");
+    assert!(first.created >= now, "by the store's clock");
+    assert_eq!(store.kept("a", "k1").await, Ok(Some(first.clone())));
+    assert_eq!(store.kept("b", "k1").await, Ok(None), "another shelf");
+    store.keep(thing("b", "k1", "other", None), None).await.expect("kept");
+    let second = store.keep(thing("a", "k2", "two", None), None).await.expect("kept");
+    assert_eq!(store.all_kept("a").await, Ok(vec![first, second.clone()]));
+    let again = store.keep(thing("a", "k1", "uno", None), None).await.expect("replaced");
+    assert_eq!(store.kept("a", "k1").await.map(|kept| kept.map(|kept| kept.text)), Ok(Some("uno".to_owned())));
+    assert_eq!(store.all_kept("a").await, Ok(vec![second, again]), "oldest first");
+    store.keep(thing("a", "k3", "past", Some(now)), None).await.expect("kept");
+    assert_eq!(store.kept("a", "k3").await, Ok(None), "it has expired");
+    assert_eq!(store.all_kept("a").await.map(|all| all.len()), Ok(2));
+    assert_eq!(store.prune_kept(10).await, Ok(1));
+    assert_eq!(store.forget("a", "k1", Some(deed(AuditKind::LinkDeleted))).await, Ok(true));
+    assert_eq!(store.forget("a", "k1", Some(deed(AuditKind::LinkDeleted))).await, Ok(false), "nothing to tell of");
+    assert_eq!(store.kept("b", "k1").await.map(|kept| kept.is_some()), Ok(true));
+    let events = store.events(0, 100).await.expect("events").events;
+    let kinds: Vec<AuditKind> = events.iter().map(|event| event.deed.kind).collect();
+    assert_eq!(kinds, [AuditKind::LinkCreated, AuditKind::LinkDeleted]);
+    for wrong in [thing("a", "", "x", None), thing("a", &"k".repeat(Keepsake::KEY_BYTES_MAX + 1), "x", None)] {
+        let refused = store.keep(wrong, None).await;
+        assert!(matches!(refused, Err(Refusal::Invalid { .. })), "{refused:?}");
+    }
 }

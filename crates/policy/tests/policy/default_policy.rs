@@ -61,7 +61,7 @@ fn may(who: Who, action: Action, whose: Whose) -> bool {
         Action::ReadBastion | Action::ReadDocuments | Action::ReadSettings => true,
         Action::ManageDocuments | Action::ManageSettings => operator,
         Action::ListCredentials | Action::RevokeCredential => operator || own,
-        Action::IssueCredential => operator,
+        Action::IssueCredential | Action::WriteBastion => operator,
         Action::ExportAudit | Action::ReadSinks => operator || auditor,
     }
 }

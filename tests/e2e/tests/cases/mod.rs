@@ -3,6 +3,7 @@
 mod audit;
 mod aws;
 mod azure;
+mod azure_tunnels;
 mod bastion;
 mod config;
 mod crash;

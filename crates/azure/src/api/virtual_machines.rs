@@ -1,0 +1,26 @@
+//! `GET …/virtualMachines` and `GET …/virtualMachines/{name}`: the targets that the caller may see, as the machines that
+//! clients look for. Source: <https://learn.microsoft.com/rest/api/compute/virtual-machines/get>.
+
+use crate::config::Config;
+use crate::map;
+use crate::wire::arm as wire;
+use ravelin_engine::{Caller, Control};
+use ravelin_model::Target;
+use std::sync::Arc;
+
+/// The target whose resource id this is, without regard to case.
+pub(crate) fn find(control: &Control, caller: &Caller, config: &Config, id: &str) -> Option<Arc<Target>> {
+    control.targets(caller).into_iter().find(|target| map::machine_id(target, config).eq_ignore_ascii_case(id))
+}
+
+/// Those of a subscription, and of a group if one is given.
+pub(crate) fn list(
+    control: &Control,
+    caller: &Caller,
+    config: &Config,
+    subscription: &str,
+    group: Option<&str>,
+) -> wire::ListResult<wire::VirtualMachine> {
+    let all = control.targets(caller).into_iter().map(|target| map::machine(&target, config));
+    wire::ListResult { value: all.filter(|vm| map::machine_is_in(&vm.id, subscription, group)).collect() }
+}

@@ -33,13 +33,13 @@ fn contractors_stay_out_of_production() {
 }
 
 #[test]
-fn auditors_see_everything_and_end_nothing() {
-    let policy = with_example("auditors-see-everything");
+fn the_helpdesk_sees_everything_and_ends_nothing() {
+    let policy = with_example("helpdesk-sees-everything");
     let web = target("web-1", &["web"], &[]);
-    let auditor = person("ada", &["auditors"]);
-    let others = |action| ask_about(&policy, &auditor, action, &web, &person("dora", &[]), Scope::Everyone);
+    let helper = person("ada", &["helpdesk"]);
+    let others = |action| ask_about(&policy, &helper, action, &web, &person("dora", &[]), Scope::Everyone);
     for action in [Action::ListSessions, Action::ReadSession, Action::WatchEvents] {
-        assert_eq!(others(action), allow(&["auditors-see-everything"]), "{action}");
+        assert_eq!(others(action), allow(&["helpdesk-sees-everything"]), "{action}");
     }
     for action in [Action::TerminateSession, Action::OpenShell, Action::ListCredentials] {
         assert_eq!(others(action), deny(&[]), "{action}");

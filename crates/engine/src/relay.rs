@@ -142,7 +142,10 @@ impl Relay {
                 }
             }
         });
-        self.live.ended.run_until_cancelled(moving).await.unwrap_or(Stopped::Ended)
+        let stopped = self.live.ended.run_until_cancelled(moving).await.unwrap_or(Stopped::Ended);
+        // INVARIANT: the end of a session is known before its legs are cut, so what closed by that cut is not taken for
+        // the cause of the end.
+        if self.live.ended.is_cancelled() { Stopped::Ended } else { stopped }
     }
 
     /// Both directions of one channel at once; returns when both have stopped.

@@ -45,7 +45,7 @@ pub use quota::neighbourhood;
 
 use crate::deadline::Deadline;
 use crate::denials::Denials;
-use crate::meter::EngineMeter;
+use crate::meter::{EngineMeter, Reading, recording_families, sink_families};
 use crate::recording::Recordings;
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
@@ -190,7 +190,14 @@ impl Engine {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
         let denials = Arc::new(Denials::new(Arc::clone(&store)));
-        let sinks = Arc::new(OnceLock::new());
+        let sinks: Arc<OnceLock<Arc<dyn Sinks>>> = Arc::new(OnceLock::new());
+        let (shipped, recorded) = (Arc::clone(&sinks), recordings.clone());
+        meters.register(Arc::new(Reading(move || {
+            sink_families(&shipped.get().map(|sinks| sinks.statuses()).unwrap_or_default())
+        })));
+        meters.register(Arc::new(Reading(move || {
+            recording_families(recorded.as_ref().map_or(0, |recordings| recordings.failures()))
+        })));
         Ok(Engine {
             control: Control::new(
                 Arc::clone(&store),

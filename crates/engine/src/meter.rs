@@ -7,6 +7,7 @@ use ravelin_model::Refusal;
 use ravelin_model::meter::{Durations, Family, FamilyKind, LABEL_VALUES_MAX, Meter, OTHER, Sample, Value};
 use ravelin_model::principal::AuthMethod;
 use ravelin_model::session::{EndReason, State};
+use ravelin_model::sink::SinkStatus;
 use ravelin_model::target::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -198,4 +199,51 @@ impl Meter for EngineMeter {
             ),
         ]
     }
+}
+
+/// Figures that are read from elsewhere when they are asked for.
+pub(crate) struct Reading<F>(pub(crate) F);
+
+impl<F: Fn() -> Vec<Family> + Send + Sync + 'static> Meter for Reading<F> {
+    fn read(&self) -> Vec<Family> {
+        (self.0)()
+    }
+}
+
+/// How far the sinks are. The families are there without samples when there is no sink.
+pub(crate) fn sink_families(statuses: &[SinkStatus]) -> Vec<Family> {
+    use FamilyKind::{Counter, Gauge};
+    let each = |value: fn(&SinkStatus) -> Value| {
+        statuses.iter().map(|sink| Sample::new(vec![("sink", sink.name.clone())], value(sink))).collect()
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; a sink that far behind is full long before")]
+    let level = |count: u64| Value::Level(count as f64);
+    let behind =
+        statuses.iter().map(|sink| Sample::new(vec![("sink", sink.name.clone())], level(sink.behind))).collect();
+    vec![
+        Family::new(Gauge, "ravelin_sink_behind_events", "Events that a sink has not taken yet", behind),
+        Family::new(
+            Counter,
+            "ravelin_sink_delivered",
+            "Events that a sink took since the node started",
+            each(|sink| Value::Count(sink.delivered)),
+        ),
+        Family::new(
+            Gauge,
+            "ravelin_sink_failing",
+            "1 while the last try of a sink has failed, otherwise 0",
+            each(|sink| Value::Level(if sink.last_error.is_some() { 1.0 } else { 0.0 })),
+        ),
+    ]
+}
+
+/// Recordings that failed.
+pub(crate) fn recording_families(failed: u64) -> Vec<Family> {
+    let samples = vec![Sample::new(Vec::new(), Value::Count(failed))];
+    vec![Family::new(
+        FamilyKind::Counter,
+        "ravelin_recordings_failed",
+        "Recordings that could not be made or finished",
+        samples,
+    )]
 }

@@ -42,6 +42,7 @@ fn all(out: &mut String) -> std::fmt::Result {
     for operation in super::commands() {
         writeln!(out, "  {:<30} {}", operation.command, operation.about)?;
     }
+    writeln!(out, "  {:<30} Let the aws CLI start its sessions with ravelin", "install-plugin")?;
     writeln!(out, "\n`ravelin ssm <command> help` says more about one.")
 }
 

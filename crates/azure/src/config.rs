@@ -2,6 +2,7 @@
 //!
 //! Only the application reads files; it fills in a [`Config`], and [`crate::server::router`] checks it.
 
+use crate::outside::OutsideIssuer;
 use crate::proto::is_guid;
 use http::Uri;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Config {
     pub token_ttl: Duration,
     /// Further audiences that tokens are issued for and accepted with, beside Azure's own two and this edge's URL.
     pub audiences: Vec<String>,
+    /// Other issuers whose bearer tokens are believed.
+    pub outside_issuers: Vec<OutsideIssuer>,
     /// How long a disconnect waits for a session's sockets to close before it reports that one as failed.
     pub disconnect_wait: Duration,
     /// How long an answer may take before the caller is told to come for it later, where the operation allows for it;
@@ -56,6 +59,7 @@ impl Config {
             public_url: None,
             token_ttl: Duration::from_secs(3600),
             audiences: Vec::new(),
+            outside_issuers: Vec::new(),
             disconnect_wait: ravelin_engine::Control::WAIT_DEFAULT,
             respond_within: Duration::from_secs(5),
             answers_keep: Duration::from_secs(3600),

@@ -18,6 +18,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ravelin_model::Refusal;
 use secrecy::{ExposeSecret, SecretString};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A new signing key as PKCS#8 in PEM, on the curve P-256. Whoever has it can make tokens: the application keeps it
 /// where only it can read.
@@ -44,16 +45,53 @@ pub(crate) enum TokenFault {
     Tenant,
 }
 
-/// Signs and checks tokens.
-pub(crate) struct Issuer {
+/// The keys that sign tokens: the newest signs, and the one before it is still believed, so that no token dies of a
+/// change. Cheap to clone: a clone is the same keys.
+#[derive(Clone)]
+pub struct SigningKeys {
+    /// The newest first; never empty.
+    keys: Arc<RwLock<Vec<Arc<Key>>>>,
+}
+
+impl SigningKeys {
+    /// Keys that are believed at once: the present one and the one before it.
+    const OVERLAP: usize = 2;
+
+    /// From keys that [`generate_signing_key`] made.
+    ///
+    /// # Errors
+    /// [`ConfigFault`] when one of them is none.
+    pub fn new(newest: &SecretString, before: Option<&SecretString>) -> Result<Self, ConfigFault> {
+        let keys = [Some(newest), before].into_iter().flatten().map(|pem| Key::new(pem).map(Arc::new));
+        Ok(Self { keys: Arc::new(RwLock::new(keys.collect::<Result<_, _>>()?)) })
+    }
+
+    /// Signs with another key from now on. Tokens of the present one stay good, and tokens of the one before die.
+    ///
+    /// # Errors
+    /// [`ConfigFault`] when it is no key; nothing has changed then.
+    pub fn rotate(&self, newest: &SecretString) -> Result<(), ConfigFault> {
+        let key = Arc::new(Key::new(newest)?);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(0, key);
+        keys.truncate(Self::OVERLAP);
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<Arc<Key>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One key pair.
+struct Key {
     encoding: EncodingKey,
     decoding: DecodingKey,
     public: wire::JsonWebKey,
 }
 
-impl Issuer {
-    /// From the key that [`generate_signing_key`] made.
-    pub(crate) fn new(signing_key_pem: &SecretString) -> Result<Self, ConfigFault> {
+impl Key {
+    fn new(signing_key_pem: &SecretString) -> Result<Self, ConfigFault> {
         let fault = || ConfigFault {
             key: "signing key",
             value: String::new(),
@@ -68,22 +106,39 @@ impl Issuer {
         let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
         let public =
             wire::JsonWebKey { kty: "EC", usage: "sig", alg: "ES256", crv: "P-256", kid, x: point.x, y: point.y };
-        let issuer = Self { encoding, decoding, public };
+        let key = Self { encoding, decoding, public };
         // A key on another curve shows itself when it signs.
-        issuer.sign(&()).map_err(|_| fault())?;
-        Ok(issuer)
+        key.sign(&()).map_err(|_| fault())?;
+        Ok(key)
     }
 
-    /// The public half, for whoever wants to check tokens.
+    fn sign(&self, claims: &impl serde::Serialize) -> Result<String, Refusal> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(self.public.kid.clone());
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(Refusal::internal)
+    }
+}
+
+/// Signs and checks tokens.
+pub(crate) struct Issuer {
+    keys: SigningKeys,
+}
+
+impl Issuer {
+    pub(crate) fn new(keys: SigningKeys) -> Self {
+        Self { keys }
+    }
+
+    /// The public halves, for whoever wants to check tokens.
     pub(crate) fn keys(&self) -> wire::JsonWebKeySet {
-        wire::JsonWebKeySet { keys: vec![self.public.clone()] }
+        wire::JsonWebKeySet { keys: self.keys.all().iter().map(|key| key.public.clone()).collect() }
     }
 
     /// A signed token with these claims.
     pub(crate) fn sign(&self, claims: &impl serde::Serialize) -> Result<String, Refusal> {
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(self.public.kid.clone());
-        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(Refusal::internal)
+        let keys = self.keys.all();
+        let newest = keys.first().ok_or_else(|| Refusal::internal("there is no signing key"))?;
+        newest.sign(claims)
     }
 
     /// The claims of a token that this issuer signed, for one of `audiences`, and that is good now.
@@ -97,17 +152,16 @@ impl Issuer {
         tenant: &str,
         audiences: &[String],
     ) -> Result<wire::Claims, TokenFault> {
-        match jwt::inspect(token) {
-            Ok(Some(kid)) if kid == self.public.kid => {}
-            Ok(_) | Err(_) => return Err(TokenFault::Forged),
-        }
+        let kid = jwt::inspect(token).ok().flatten().ok_or(TokenFault::Forged)?;
+        let keys = self.keys.all();
+        let key = keys.iter().find(|key| key.public.kid == kid).ok_or(TokenFault::Forged)?;
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.set_issuer(&[issuer]);
         validation.set_audience(audiences);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        let claims = jsonwebtoken::decode::<wire::Claims>(token, &self.decoding, &validation).map_err(|error| {
+        let claims = jsonwebtoken::decode::<wire::Claims>(token, &key.decoding, &validation).map_err(|error| {
             match error.kind() {
                 ErrorKind::ExpiredSignature => TokenFault::Expired,
                 ErrorKind::ImmatureSignature => TokenFault::TooEarly,
@@ -143,6 +197,18 @@ mod tests {
     const ISS: &str = "https://bastion.example/t1/v2.0";
     const AUD: &str = "https://management.azure.com";
 
+    fn fresh() -> Issuer {
+        of(&generate_signing_key())
+    }
+
+    fn of(pem: &SecretString) -> Issuer {
+        Issuer::new(SigningKeys::new(pem, None).expect("a right key"))
+    }
+
+    fn public(issuer: &Issuer) -> wire::JsonWebKey {
+        issuer.keys().keys.remove(0)
+    }
+
     fn claims() -> Value {
         let now = get_current_timestamp();
         json!({
@@ -169,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_token_holds_until_a_claim_is_wrong() {
-        let issuer = Issuer::new(&generate_signing_key()).expect("a fresh key");
+        let issuer = fresh();
         let now = get_current_timestamp();
         let judged = |claims: Value| check(&issuer, &issuer.sign(&claims).expect("signed"));
         assert_eq!(judged(claims()), Ok("c1".to_owned()));
@@ -196,20 +262,21 @@ mod tests {
 
     #[test]
     fn what_another_key_or_no_key_signed_is_forged() {
-        let issuer = Issuer::new(&generate_signing_key()).expect("a fresh key");
+        let issuer = fresh();
         let forged = |token: &str| assert_eq!(check(&issuer, token), Err(TokenFault::Forged), "{token}");
         let good = issuer.sign(&claims()).expect("signed");
         let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
 
         // Another key that claims to be this one.
-        let mut other = Issuer::new(&generate_signing_key()).expect("another key");
-        forged(&other.sign(&claims()).expect("signed"));
-        other.public.kid = issuer.public.kid.clone();
-        forged(&other.sign(&claims()).expect("signed"));
+        let other = generate_signing_key();
+        forged(&of(&other).sign(&claims()).expect("signed"));
+        let mut pretender = Key::new(&other).expect("a right key");
+        pretender.public.kid = public(&issuer).kid;
+        forged(&pretender.sign(&claims()).expect("signed"));
 
         // No signature, in the ways libraries have fallen for.
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let kid = &issuer.public.kid;
+        let kid = &public(&issuer).kid;
         for alg in ["none", "None", "NONE"] {
             let header = part(&format!(r#"{{"alg":"{alg}","typ":"JWT","kid":"{kid}"}}"#));
             forged(&format!("{header}.{payload}."));
@@ -218,8 +285,8 @@ mod tests {
         forged(&format!("{header}.{payload}."));
 
         // The public key used as a shared secret, in each form in which it is to be had.
-        let raw = [&issuer.public.x, &issuer.public.y].map(|c| URL_SAFE_NO_PAD.decode(c).expect("base64")).concat();
-        let jwk = serde_json::to_vec(&issuer.public).expect("JSON");
+        let raw = [&public(&issuer).x, &public(&issuer).y].map(|c| URL_SAFE_NO_PAD.decode(c).expect("base64")).concat();
+        let jwk = serde_json::to_vec(&public(&issuer)).expect("JSON");
         for secret in [raw.clone(), [vec![4], raw].concat(), jwk] {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = Some(kid.clone());
@@ -241,24 +308,40 @@ mod tests {
     #[test]
     fn only_a_key_on_the_right_curve_is_taken() {
         for wrong in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "not a key"] {
-            let fault = Issuer::new(&SecretString::from(wrong)).err().expect("no key");
+            let fault = SigningKeys::new(&SecretString::from(wrong), None).err().expect("no key");
             assert_eq!(fault.key, "signing key");
         }
         let algorithm = &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING;
         let other = EcdsaKeyPair::generate_pkcs8(algorithm, &aws_lc_rs::rand::SystemRandom::new()).expect("a key");
-        assert!(Issuer::new(&pem(other.as_ref())).is_err());
+        assert!(SigningKeys::new(&pem(other.as_ref()), None).is_err());
     }
 
     #[test]
     fn the_published_key_checks_our_tokens() {
         let key = generate_signing_key();
-        let issuer = Issuer::new(&key).expect("a fresh key");
-        let jwk: Jwk = serde_json::from_value(serde_json::to_value(&issuer.public).expect("JSON")).expect("a JWK");
+        let issuer = of(&key);
+        let jwk: Jwk = serde_json::from_value(serde_json::to_value(public(&issuer)).expect("JSON")).expect("a JWK");
         let stranger = DecodingKey::from_jwk(&jwk).expect("a key");
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_audience(&[AUD]);
         let token = issuer.sign(&claims()).expect("signed");
         assert!(jsonwebtoken::decode::<Value>(&token, &stranger, &validation).is_ok());
-        assert_eq!(Issuer::new(&key).expect("the same key").public.kid, issuer.public.kid);
+        assert_eq!(public(&of(&key)).kid, public(&issuer).kid);
+    }
+
+    #[test]
+    fn a_change_of_the_key_kills_no_token_and_a_second_one_does() {
+        let keys = SigningKeys::new(&generate_signing_key(), None).expect("a right key");
+        let issuer = Issuer::new(keys.clone());
+        let first = issuer.sign(&claims()).expect("signed");
+        keys.rotate(&generate_signing_key()).expect("a right key");
+        let second = issuer.sign(&claims()).expect("signed");
+        assert_eq!(issuer.keys().keys.len(), 2, "both are published");
+        assert_eq!((check(&issuer, &first), check(&issuer, &second)), (Ok("c1".to_owned()), Ok("c1".to_owned())));
+        keys.rotate(&generate_signing_key()).expect("a right key");
+        assert_eq!((check(&issuer, &first), check(&issuer, &second)), (Err(TokenFault::Forged), Ok("c1".to_owned())));
+        assert_eq!(issuer.keys().keys.len(), 2);
+        keys.rotate(&SecretString::from("no key")).expect_err("no key");
+        assert_eq!(check(&issuer, &second), Ok("c1".to_owned()));
     }
 }

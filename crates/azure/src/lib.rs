@@ -22,6 +22,7 @@
 //! | `operations` | answers that come later |
 //! | `tickets` | the secrets between a tunnel's wish and its socket |
 //! | `io` | the thin driver that owns a tunnel's WebSocket |
+//! | `outside` | bearer tokens of issuers that the configuration trusts |
 //! | `issuer` | the key that signs tokens, and the check of what it signed |
 //! | [`client`] | the other half: we call the real service, or another Ravelin |
 //!
@@ -34,6 +35,7 @@ mod io;
 mod issuer;
 mod map;
 mod operations;
+mod outside;
 pub mod proto;
 mod quota;
 mod refusal;
@@ -43,8 +45,9 @@ mod wire;
 
 pub use api::{DATA_OPERATIONS, OPERATIONS};
 pub use config::{Config, ConfigFault};
-pub use issuer::generate_signing_key;
+pub use issuer::{SigningKeys, generate_signing_key};
 pub use map::target_id;
+pub use outside::{KeyFetch, OutsideIssuer};
 
 /// The key under which a target's resource id stands in [`ravelin_model::Target::aliases`].
 pub const ALIAS: &str = "azure";

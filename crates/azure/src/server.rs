@@ -11,9 +11,10 @@ mod tunnels;
 
 use crate::api::{self, Operation, get_active_sessions};
 use crate::config::{Config, ConfigFault};
-use crate::issuer::{Issuer, TokenFault};
+use crate::issuer::{Issuer, SigningKeys, TokenFault};
 use crate::map;
 use crate::operations::{KeptAnswer, Operations, Question};
+use crate::outside::{KeyFetch, Outside, OutsideFault};
 use crate::proto::api_version::{self, Family};
 use crate::proto::path::{self, ArmPath, Authority, Resource, Route};
 use crate::proto::{body, is_guid, query, token_request};
@@ -45,7 +46,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// The edge as a router whose fallback serves every path for which [`crate::owns_path`] is true, and answers 404 to
-/// others. `signing_key_pem` is from [`crate::generate_signing_key`]; tokens outlive a restart as long as it is kept.
+/// others. Tokens outlive a restart as long as `signing_keys` are kept. `key_fetch` gets the keys of outside issuers.
 ///
 /// The caller puts `ConnectInfo<SocketAddr>` and `http::uri::Scheme` into the request's extensions, and over HTTP/1.1 the
 /// connection's `SocketHandle`, without which no tunnel is opened.
@@ -57,7 +58,8 @@ pub fn router(
     gate: Gate,
     identity: Identity,
     pager: Pager,
-    signing_key_pem: SecretString,
+    signing_keys: SigningKeys,
+    key_fetch: Arc<dyn KeyFetch>,
     config: Config,
 ) -> Result<Router, ConfigFault> {
     let config = config.checked()?;
@@ -69,7 +71,8 @@ pub fn router(
         tickets: Tickets::default(),
         operations: Operations::default(),
         node: Uuid::new_v4().simple().to_string(),
-        issuer: Issuer::new(&signing_key_pem)?,
+        issuer: Issuer::new(signing_keys),
+        outside: Outside::new(config.outside_issuers.clone(), key_fetch),
         quota: Quota::new(config.requests_burst_max, config.requests_per_second),
         config,
     });
@@ -89,6 +92,7 @@ struct Edge {
     /// What tunnel clients are told as this node's name; they bring it back and nothing depends on it.
     node: String,
     issuer: Issuer,
+    outside: Outside,
     quota: Quota,
     config: Config,
 }
@@ -474,11 +478,29 @@ impl Edge {
         map::HostLook { dns_name, reaches_addresses: self.gate.reaches_addresses() }
     }
 
-    /// Who asks: by a bearer token of this edge's own issuer, or by an API token of the deployment.
+    /// Who asks: by a bearer token of this edge's own issuer or of one that is trusted, or by an API token of the
+    /// deployment.
     async fn authenticate(&self, exchange: &Exchange, token: &str) -> Result<Caller, Fault> {
         let contact = exchange.contact()?;
         if token.starts_with(TOKEN_PREFIX) {
             return Ok(self.identity.token(&SecretString::from(token), contact).await?);
+        }
+        if let Some(outcome) = self.outside.verify(token).await {
+            return match outcome {
+                Ok(principal) => Ok(self.identity.outside_token(&principal, contact).await?),
+                Err(OutsideFault::Nobody(claimed)) => {
+                    Err(self.identity.refuse(&contact, AuthMethod::OutsideToken, &claimed).await.into())
+                }
+                Err(OutsideFault::NoKeys(issuer)) => {
+                    Err(Refusal::unavailable("the token's issuer", format!("no keys of {issuer}")).into())
+                }
+                Err(OutsideFault::Token(fault)) => {
+                    if fault == TokenFault::Forged {
+                        let _same_for_all = self.identity.refuse(&contact, AuthMethod::OutsideToken, "").await;
+                    }
+                    Err(Fault::Token(fault))
+                }
+            };
         }
         let audiences = self.audiences(exchange);
         let issuer = api::token::issuer_name(&self.config);

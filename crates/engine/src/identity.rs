@@ -44,6 +44,8 @@ pub struct Caller {
 enum Proof {
     SshKey(Arc<str>),
     Credential(CredentialId),
+    /// A token of somebody else's, which was good when it was shown.
+    OutsideToken,
 }
 
 impl Caller {
@@ -76,7 +78,7 @@ impl Caller {
     pub fn credential(&self) -> Option<&CredentialId> {
         match &self.proof {
             Proof::Credential(id) => Some(id),
-            Proof::SshKey(_) => None,
+            Proof::SshKey(_) | Proof::OutsideToken => None,
         }
     }
 
@@ -84,7 +86,7 @@ impl Caller {
     pub(crate) fn ssh_key(&self) -> Option<&Arc<str>> {
         match &self.proof {
             Proof::SshKey(key) => Some(key),
-            Proof::Credential(_) => None,
+            Proof::Credential(_) | Proof::OutsideToken => None,
         }
     }
 
@@ -213,6 +215,22 @@ impl Identity {
         }
     }
 
+    /// The caller of that name. INVARIANT: called by an edge after it verified a bearer token of an issuer that the
+    /// configuration trusts, whose claims name this principal.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthenticated`] when the inventory has no such principal.
+    pub async fn outside_token(&self, claimed: &str, contact: Contact) -> Result<Caller, Refusal> {
+        let rules = self.directory.rules();
+        let principal = PrincipalName::parse(claimed).ok().and_then(|name| rules.inventory.principal(&name).cloned());
+        match principal {
+            Some(principal) => {
+                Ok(Caller { principal, method: AuthMethod::OutsideToken, contact, proof: Proof::OutsideToken })
+            }
+            None => Err(self.refuse(&contact, AuthMethod::OutsideToken, claimed).await),
+        }
+    }
+
     /// The same caller in a later step of what they began, coming from `contact`: for an edge that was handed a secret of
     /// its own making in between. Everything that made them count is looked at anew.
     ///
@@ -221,7 +239,7 @@ impl Identity {
     /// principal has gone; what the store refuses.
     pub async fn again(&self, caller: &Caller, contact: Contact) -> Result<Caller, Refusal> {
         let principal = match &caller.proof {
-            Proof::SshKey(_) => caller.as_of(&self.directory.rules().inventory).cloned(),
+            Proof::SshKey(_) | Proof::OutsideToken => caller.as_of(&self.directory.rules().inventory).cloned(),
             Proof::Credential(id) => match self.store.credential(id).await? {
                 Some(credential)
                     if credential.principal == *caller.name() && credential.is_valid(self.store.now().await?) =>

@@ -26,12 +26,19 @@ pub enum AuthMethod {
     SignedRequest,
     /// A client id and secret, by way of a short-lived bearer token.
     ClientSecret,
+    /// A bearer token of an outside issuer that the configuration trusts.
+    OutsideToken,
 }
 
 impl AuthMethod {
     /// All methods, in the order of the documents.
-    pub const ALL: [AuthMethod; 4] =
-        [AuthMethod::SshKey, AuthMethod::Token, AuthMethod::SignedRequest, AuthMethod::ClientSecret];
+    pub const ALL: [AuthMethod; 5] = [
+        AuthMethod::SshKey,
+        AuthMethod::Token,
+        AuthMethod::SignedRequest,
+        AuthMethod::ClientSecret,
+        AuthMethod::OutsideToken,
+    ];
 
     /// The word used in rows, logs and answers.
     #[must_use]
@@ -41,6 +48,7 @@ impl AuthMethod {
             AuthMethod::Token => "token",
             AuthMethod::SignedRequest => "signed_request",
             AuthMethod::ClientSecret => "client_secret",
+            AuthMethod::OutsideToken => "outside_token",
         }
     }
 

@@ -108,6 +108,15 @@ pub(super) struct AzureTable {
     pub(super) resource_group: Field<String>,
     pub(super) bastion_name: Field<String>,
     pub(super) location: Field<String>,
+    pub(super) issuers: Vec<IssuerTable>,
+}
+
+pub(super) struct IssuerTable {
+    pub(super) issuer: Field<String>,
+    pub(super) audiences: Field<Vec<Written<String>>>,
+    pub(super) jwks_url: Field<String>,
+    pub(super) claim: Field<String>,
+    pub(super) principals: Field<Vec<(String, Written<String>)>>,
 }
 
 pub(super) struct AddressesTable {
@@ -210,6 +219,7 @@ impl ConfigFile {
                 resource_group: azure.text("resource_group"),
                 bastion_name: azure.text("bastion_name"),
                 location: azure.text("location"),
+                issuers: azure.sections("issuer", IssuerTable::read),
             }),
             addresses: file.section("addresses", |addresses| AddressesTable {
                 networks: addresses.texts("networks"),
@@ -244,6 +254,19 @@ impl InventoryFile {
         Self {
             principals: file.sections("principal", PrincipalTable::read),
             targets: file.sections("target", TargetTable::read),
+        }
+    }
+}
+
+impl IssuerTable {
+    fn read(table: &mut Section<'_>) -> Self {
+        let (issuer, audiences) = (table.text("issuer"), table.texts("audiences"));
+        Self {
+            issuer: table.require("issuer", issuer, "write the issuer's URL, exactly as its tokens have it in iss"),
+            audiences: table.require("audiences", audiences, "write what its tokens must have in aud"),
+            jwks_url: table.text("jwks_url"),
+            claim: table.text("claim"),
+            principals: table.text_map("principals"),
         }
     }
 }

@@ -261,6 +261,8 @@ pub struct Azure {
     pub bastion_name: String,
     /// The bastion's location.
     pub location: String,
+    /// Other issuers whose bearer tokens are believed.
+    pub issuers: Vec<ravelin_azure::OutsideIssuer>,
 }
 
 /// Why a configuration is not one.

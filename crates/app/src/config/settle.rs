@@ -1,13 +1,13 @@
 //! Makes sense of `ravelin.toml` as a whole: defaults, paths, and what does not go together.
 
 use super::document::{Field, Written};
-use super::file::{AddressesTable, AzureTable, ConfigFile, RecordTable};
+use super::file::{AddressesTable, AzureTable, ConfigFile, IssuerTable, RecordTable};
 use super::{Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, inventory, secret_file};
 use crate::tls;
 use ipnet::IpNet;
 use ravelin_engine::egress::Egress;
 use ravelin_model::recording::{Mode, Rule, WhenBroken};
-use ravelin_model::{GroupName, NodeId};
+use ravelin_model::{GroupName, NodeId, PrincipalName};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +33,7 @@ impl Azure {
             resource_group: "ravelin".to_owned(),
             bastion_name: "ravelin".to_owned(),
             location: "local".to_owned(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -414,7 +415,38 @@ fn azure(table: &AzureTable, reader: &mut Reader) -> Azure {
         resource_group: table.resource_group.value_or(unnamed.resource_group),
         bastion_name: table.bastion_name.value_or(unnamed.bastion_name),
         location: table.location.value_or(unnamed.location),
+        issuers: table.issuers.iter().filter_map(|issuer| outside_issuer(issuer, reader)).collect(),
     }
+}
+
+fn outside_issuer(table: &IssuerTable, reader: &mut Reader) -> Option<ravelin_azure::OutsideIssuer> {
+    for field in [&table.issuer, &table.jwks_url] {
+        if let Some(written) = field.given()
+            && !crate::serve::keys::is_fetchable(&written.value)
+        {
+            reader
+                .faults
+                .push(written.fault("is not an https URL", "write an https URL; plain http only on this machine"));
+        }
+    }
+    let issuer = table.issuer.given()?;
+    let audiences = table.audiences.given()?;
+    if audiences.value.is_empty() {
+        reader.faults.push(audiences.fault("is empty", "write what the issuer's tokens for Ravelin have in aud"));
+    }
+    let principals = table.principals.given().map(|map| map.value.as_slice()).unwrap_or_default();
+    for (_, principal) in principals {
+        if let Err(error) = PrincipalName::parse(&principal.value) {
+            reader.faults.push(principal.fault(format!("is not a {}", error.what), format!("it {}", error.because)));
+        }
+    }
+    Some(ravelin_azure::OutsideIssuer {
+        issuer: issuer.value.clone(),
+        audiences: audiences.value.iter().map(|audience| audience.value.clone()).collect(),
+        jwks_url: table.jwks_url.given().map(|url| url.value.clone()),
+        claim: table.claim.value_or("sub".to_owned()),
+        principals: principals.iter().map(|(value, name)| (value.clone(), name.value.clone())).collect(),
+    })
 }
 
 /// The ports of addresses when none are named: those that the clouds' own clients let through.

@@ -5,6 +5,7 @@
 //!
 //! - `node`: that order, and the order of a stop.
 //! - `http`, `doors`, `front`: connections; whose request it is; what a browser sees.
+//! - `keys`: the Azure edge's signing keys, and how keys of outside issuers are fetched.
 //! - `metrics`: the figures, for Prometheus.
 //! - `reload`: files that change while the node runs.
 //! - `signals`: what the system tells the process, and what the process tells its service manager.
@@ -12,6 +13,7 @@
 mod doors;
 mod front;
 mod http;
+pub(crate) mod keys;
 mod metrics;
 pub(crate) mod node;
 mod reload;

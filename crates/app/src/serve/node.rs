@@ -1,6 +1,7 @@
 //! The order of a start and of a stop.
 
 use super::doors::Doors;
+use super::keys::{self, Fetcher, KeyRing};
 use super::signals::Signals;
 use super::{front, http, metrics};
 use crate::config::{Bind, Config, Recordings, Tls};
@@ -209,6 +210,7 @@ impl Node {
                 Some(setup)
             }
         };
+        let signing_keys = self.signing_keys(state)?;
         let engine = &self.engine;
         let doors = Doors {
             aws: ravelin_aws::server::router(
@@ -227,7 +229,8 @@ impl Node {
                 engine.gate.clone(),
                 engine.identity.clone(),
                 engine.pager.clone(),
-                azure_signing_key(state)?,
+                signing_keys,
+                Arc::new(Fetcher::default()),
                 azure_config(config, ssh),
             )
             .context("the Azure edge refuses its configuration")?,
@@ -297,6 +300,28 @@ impl Node {
                 "the sinks could not be changed; nothing is shipped until the next change or start"
             );
         }
+    }
+
+    /// The keys that sign the Azure edge's tokens; they are changed for as long as the node lives.
+    fn signing_keys(&mut self, state: &StateDir) -> anyhow::Result<ravelin_azure::SigningKeys> {
+        let ring = KeyRing::open(state)?;
+        let keys = ring.keys.clone();
+        let stopping = self.stopping.clone();
+        self.listeners.spawn(async move {
+            let look = async {
+                let mut ticks = tokio::time::interval(keys::LOOK_EVERY);
+                loop {
+                    ticks.tick().await;
+                    match ring.rotate_if_old(std::time::SystemTime::now()) {
+                        Ok(true) => tracing::info!("the key that signs Azure tokens was changed"),
+                        Ok(false) => {}
+                        Err(error) => tracing::error!(%error, "cannot change the key that signs Azure tokens"),
+                    }
+                }
+            };
+            stopping.run_until_cancelled(look).await;
+        });
+        Ok(keys)
     }
 
     /// Puts another certificate in force.
@@ -430,16 +455,9 @@ fn azure_config(config: &Config, ssh: Option<SocketAddr>) -> ravelin_azure::Conf
         ravelin_azure::Config::new(&names.tenant, &names.subscription, &names.resource_group, &names.bastion_name);
     azure.location.clone_from(&names.location);
     azure.public_url.clone_from(&config.public_url);
+    azure.outside_issuers.clone_from(&names.issuers);
     azure.ssh_port = ssh.map(|address| address.port());
     azure
-}
-
-fn azure_signing_key(state: &StateDir) -> anyhow::Result<SecretString> {
-    use secrecy::ExposeSecret;
-    let pem = state.keep_secret("azure_signing_key.pem", || {
-        Ok(ravelin_azure::generate_signing_key().expose_secret().to_owned())
-    })?;
-    Ok(SecretString::from(pem.as_str()))
 }
 
 /// The host key of the SSH listener: the configured one, or the node's own.

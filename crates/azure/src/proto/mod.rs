@@ -1,7 +1,7 @@
 //! Decoders of what strangers send. Bytes in, values out: no I/O, no clock, no keys, no panic whatever comes.
 //!
 //! Each public function is a target for a fuzzer: [`path::parse`], [`query::parse`], [`api_version::accept`],
-//! [`body::session_ids`], [`body::machine_ids`], [`body::link_tokens`], [`body::document`], [`jwt::inspect`], [`token_request::parse`], [`tunnel_request::token_form`],
+//! [`body::session_ids`], [`body::machine_ids`], [`body::link_tokens`], [`body::document`], [`jwt::inspect`], [`jwt::claimed`], [`token_request::parse`], [`tunnel_request::token_form`],
 //! [`tunnel_request::connection`].
 
 pub mod api_version;

@@ -7,6 +7,7 @@ mod host;
 mod late;
 mod links;
 mod login;
+mod outside;
 mod sessions;
 mod tunnels;
 mod world;

@@ -1,0 +1,250 @@
+//! Bearer tokens of other issuers: Entra, or any that speaks OpenID Connect, as far as the configuration trusts them.
+//!
+//! INVARIANT: what a token says of itself only chooses which issuer's keys it is checked with. The algorithm is one of a
+//! fixed list of signatures with a private key, and has to fit the key; so no public key is ever taken for a secret.
+//!
+//! Source: RFC 7519, RFC 7517, RFC 8725; OpenID Connect Discovery 1.0.
+
+use crate::issuer::TokenFault;
+use crate::proto::jwt;
+use async_trait::async_trait;
+use bytes::Bytes;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An issuer whose tokens are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideIssuer {
+    /// `iss`, exactly.
+    pub issuer: String,
+    /// One of these must be in `aud`. Never empty.
+    pub audiences: Vec<String>,
+    /// Where its keys are; `None` to read it from the discovery document below the issuer's URL.
+    pub jwks_url: Option<String>,
+    /// The claim that says who it is.
+    pub claim: String,
+    /// From that claim's value to a principal's name. Empty: the value is the name.
+    pub principals: BTreeMap<String, String>,
+}
+
+/// Fetches documents, for whoever has a network: bounded in time and size, without following elsewhere.
+#[async_trait]
+pub trait KeyFetch: Send + Sync + 'static {
+    /// The document at `url`.
+    ///
+    /// # Errors
+    /// What went wrong, for the log.
+    async fn fetch(&self, url: &str) -> Result<Bytes, String>;
+}
+
+/// Signatures that are believed. None of them can be made with what an issuer publishes.
+const ALGORITHMS: [Algorithm; 6] =
+    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384];
+
+/// Keys of one issuer at once.
+const KEYS_MAX: usize = 64;
+/// How old keys may get.
+const KEYS_LIFE: Duration = Duration::from_secs(3600);
+/// Between two fetches, however many tokens name keys that nobody knows.
+const FETCH_PAUSE: Duration = Duration::from_secs(30);
+/// How far clocks may differ.
+const LEEWAY_SECONDS: u64 = 60;
+
+/// All issuers that are trusted, with their keys as last fetched.
+pub(crate) struct Outside {
+    issuers: Vec<Trusted>,
+    fetch: Arc<dyn KeyFetch>,
+}
+
+struct Trusted {
+    is: OutsideIssuer,
+    keys: Mutex<Keys>,
+    /// One fetch at a time; others wait for it and look again.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct Keys {
+    keys: Arc<Vec<Jwk>>,
+    fetched: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+/// Why an outside token proves nobody.
+#[derive(Debug)]
+pub(crate) enum OutsideFault {
+    Token(TokenFault),
+    /// It is good, and its claim names nobody here.
+    Nobody(String),
+    /// The issuer's keys cannot be had.
+    NoKeys(String),
+}
+
+impl Outside {
+    pub(crate) fn new(issuers: Vec<OutsideIssuer>, fetch: Arc<dyn KeyFetch>) -> Self {
+        let trusted = |is| Trusted { is, keys: Mutex::default(), fetching: tokio::sync::Mutex::new(()) };
+        Self { issuers: issuers.into_iter().map(trusted).collect(), fetch }
+    }
+
+    /// The name of the principal that a token of a trusted issuer proves; `None` when no such issuer made it.
+    pub(crate) async fn verify(&self, token: &str) -> Option<Result<String, OutsideFault>> {
+        if self.issuers.is_empty() {
+            return None;
+        }
+        let claimed = jwt::claimed(token).ok()?;
+        let trusted = self.issuers.iter().find(|trusted| trusted.is.issuer == claimed.issuer)?;
+        Some(self.verify_with(trusted, token, &claimed).await)
+    }
+
+    async fn verify_with(
+        &self,
+        trusted: &Trusted,
+        token: &str,
+        claimed: &jwt::Claimed,
+    ) -> Result<String, OutsideFault> {
+        let forged = || OutsideFault::Token(TokenFault::Forged);
+        let algorithm: Algorithm = claimed.algorithm.parse().map_err(|_| forged())?;
+        if !ALGORITHMS.contains(&algorithm) {
+            return Err(forged());
+        }
+        let keys = self.keys(trusted, claimed.kid.as_deref()).await?;
+        let named = |key: &&Jwk| claimed.kid.as_ref().is_none_or(|kid| key.common.key_id.as_ref() == Some(kid));
+        let mut fault = TokenFault::Forged;
+        for key in keys.iter().filter(named).filter(|key| fits(key, algorithm)) {
+            match claims(token, key, algorithm, &trusted.is) {
+                Ok(claims) => return principal(&claims, &trusted.is),
+                Err(found) => fault = found,
+            }
+        }
+        Err(OutsideFault::Token(fault))
+    }
+
+    /// The issuer's keys, fetched anew when they are old or lack the one that a token names, as often as is decent.
+    async fn keys(&self, trusted: &Trusted, kid: Option<&str>) -> Result<Arc<Vec<Jwk>>, OutsideFault> {
+        let good = |keys: &Keys| {
+            let young = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFE);
+            let known = kid.is_none_or(|kid| keys.keys.iter().any(|key| key.common.key_id.as_deref() == Some(kid)));
+            young && known
+        };
+        let now = trusted.look();
+        if good(&now) {
+            return Ok(now.keys);
+        }
+        let _one = trusted.fetching.lock().await;
+        let now = trusted.look();
+        if good(&now) || now.tried.is_some_and(|at| at.elapsed() < FETCH_PAUSE) {
+            return trusted.usable(now);
+        }
+        match self.fetched(&trusted.is).await {
+            Ok(keys) => {
+                let at = Some(Instant::now());
+                let now = Keys { keys: Arc::new(keys), fetched: at, tried: at };
+                *trusted.keys.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
+                Ok(now.keys)
+            }
+            Err(because) => {
+                tracing::error!(issuer = trusted.is.issuer, because, "an issuer's keys cannot be had");
+                trusted.keys.lock().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
+                trusted.usable(now)
+            }
+        }
+    }
+
+    async fn fetched(&self, issuer: &OutsideIssuer) -> Result<Vec<Jwk>, String> {
+        #[derive(Deserialize)]
+        struct Discovery {
+            issuer: String,
+            jwks_uri: String,
+        }
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
+        }
+        let url = match &issuer.jwks_url {
+            Some(url) => url.clone(),
+            None => {
+                let base = issuer.issuer.trim_end_matches('/');
+                let bytes = self.fetch.fetch(&format!("{base}/.well-known/openid-configuration")).await?;
+                let found: Discovery = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+                if found.issuer != issuer.issuer {
+                    return Err("the discovery document is another issuer's".to_owned());
+                }
+                found.jwks_uri
+            }
+        };
+        let bytes = self.fetch.fetch(&url).await?;
+        let set: Set = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        // A key of a kind that nobody here knows does not spoil the others.
+        Ok(set.keys.into_iter().take(KEYS_MAX).filter_map(|key| serde_json::from_value(key).ok()).collect())
+    }
+}
+
+impl Trusted {
+    fn look(&self) -> Keys {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keys that are somewhat old are better than none: an issuer that is away for a moment locks nobody out.
+    fn usable(&self, keys: Keys) -> Result<Arc<Vec<Jwk>>, OutsideFault> {
+        match keys.fetched {
+            Some(at) if at.elapsed() < KEYS_LIFE * 24 => Ok(keys.keys),
+            Some(_) | None => Err(OutsideFault::NoKeys(self.is.issuer.clone())),
+        }
+    }
+}
+
+/// Whether a key is made for an algorithm.
+fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
+    match &key.algorithm {
+        AlgorithmParameters::RSA(_) => {
+            [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256].contains(&algorithm)
+        }
+        AlgorithmParameters::EllipticCurve(point) => matches!(
+            (&point.curve, algorithm),
+            (EllipticCurve::P256, Algorithm::ES256) | (EllipticCurve::P384, Algorithm::ES384)
+        ),
+        // Shared secrets and what nobody here signs with; a foreign list that may grow.
+        _ => false,
+    }
+}
+
+fn claims(
+    token: &str,
+    key: &Jwk,
+    algorithm: Algorithm,
+    issuer: &OutsideIssuer,
+) -> Result<Map<String, Value>, TokenFault> {
+    let key = DecodingKey::from_jwk(key).map_err(|_| TokenFault::Forged)?;
+    let mut validation = Validation::new(algorithm);
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    validation.set_issuer(&[&issuer.issuer]);
+    validation.set_audience(&issuer.audiences);
+    validation.validate_nbf = true;
+    validation.leeway = LEEWAY_SECONDS;
+    jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation).map(|data| data.claims).map_err(|error| {
+        match error.kind() {
+            ErrorKind::ExpiredSignature => TokenFault::Expired,
+            ErrorKind::ImmatureSignature => TokenFault::TooEarly,
+            ErrorKind::InvalidAudience => TokenFault::Audience,
+            ErrorKind::InvalidIssuer => TokenFault::Tenant,
+            // A foreign list that may grow; every other kind means that it is not the issuer's.
+            _ => TokenFault::Forged,
+        }
+    })
+}
+
+fn principal(claims: &Map<String, Value>, issuer: &OutsideIssuer) -> Result<String, OutsideFault> {
+    let claimed = claims.get(&issuer.claim).and_then(Value::as_str).unwrap_or_default();
+    let name =
+        if issuer.principals.is_empty() { Some(claimed) } else { issuer.principals.get(claimed).map(String::as_str) };
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(OutsideFault::Nobody(claimed.to_owned())),
+    }
+}

@@ -19,13 +19,13 @@ const NEWEST: &str = "azure_signing_key.pem";
 const BEFORE: &str = "azure_signing_key.before.pem";
 
 /// The signing keys of the state directory, and the files that they are in.
-pub(super) struct KeyRing {
+pub(super) struct SigningKeyFiles {
     pub(super) keys: SigningKeys,
     newest: PathBuf,
     before: PathBuf,
 }
 
-impl KeyRing {
+impl SigningKeyFiles {
     /// The keys that are there; the first one is made.
     pub(super) fn open(state: &StateDir) -> anyhow::Result<Self> {
         let pem = state.keep_secret(NEWEST, || Ok(ravelin_azure::generate_signing_key().expose_secret().to_owned()))?;
@@ -123,14 +123,14 @@ mod tests {
     fn a_key_is_changed_when_it_is_old_and_both_are_there_after_a_restart() {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let state = StateDir::open(folder.path()).expect("a new directory");
-        let ring = KeyRing::open(&state).expect("a first key");
+        let ring = SigningKeyFiles::open(&state).expect("a first key");
         let text = |name: &str| std::fs::read_to_string(state.path(name)).expect("a key");
         let first = text(NEWEST);
         assert!(!ring.rotate_if_old(SystemTime::now()).expect("it looks"));
         assert!(ring.rotate_if_old(SystemTime::now() + LIFE + Duration::from_secs(60)).expect("it changes"));
         assert_eq!(text(BEFORE), first);
         assert_ne!(text(NEWEST), first);
-        KeyRing::open(&state).expect("both keys");
+        SigningKeyFiles::open(&state).expect("both keys");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The order of a start and of a stop.
 
 use super::doors::Doors;
-use super::keys::{self, Fetcher, KeyRing};
+use super::keys::{self, Fetcher, SigningKeyFiles};
 use super::signals::Signals;
 use super::{front, http, metrics};
 use crate::config::{Bind, Config, Recordings, Tls};
@@ -304,7 +304,7 @@ impl Node {
 
     /// The keys that sign the Azure edge's tokens; they are changed for as long as the node lives.
     fn signing_keys(&mut self, state: &StateDir) -> anyhow::Result<ravelin_azure::SigningKeys> {
-        let ring = KeyRing::open(state)?;
+        let ring = SigningKeyFiles::open(state)?;
         let keys = ring.keys.clone();
         let stopping = self.stopping.clone();
         self.listeners.spawn(async move {

@@ -387,12 +387,13 @@ impl Edge {
     /// `GET …/operationResults/{id}`: the answer itself, once it is there.
     async fn result(&self, call: &Call, id: &str) -> Result<Given, Fault> {
         self.control.read_bastion(&call.caller).await?;
+        // INVARIANT: asked before the store is read. An answer is kept before its making is done, so what was not being
+        // made before the reading, and is not there after it, never comes.
+        let is_making = self.operations.is_making(id);
         match self.kept(&call.caller, id).await? {
             None => Err(Fault::OperationUnknown(shown_id(id))),
             Some(answer) if !answer.is_begun() => given(answer),
-            Some(_) if self.operations.is_making(id) => {
-                Ok(Given::Later { id: id.to_owned(), version: call.version.clone() })
-            }
+            Some(_) if is_making => Ok(Given::Later { id: id.to_owned(), version: call.version.clone() }),
             Some(_) => Err(Fault::OperationLost),
         }
     }
@@ -400,8 +401,10 @@ impl Edge {
     /// `GET …/operations/{id}`: how far it is.
     async fn progress(&self, call: &Call, id: &str) -> Result<Given, Fault> {
         self.control.read_bastion(&call.caller).await?;
+        // In the same order as for the result.
+        let is_making = self.operations.is_making(id);
         let answer = self.kept(&call.caller, id).await?.ok_or_else(|| Fault::OperationUnknown(shown_id(id)))?;
-        let (status, error) = if answer.is_begun() && self.operations.is_making(id) {
+        let (status, error) = if answer.is_begun() && is_making {
             ("InProgress", None)
         } else if answer.is_begun() {
             let said = refusal::arm(&Fault::OperationLost, &self.ground_of(call).borrow(&self.config));

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use axum::extract::ws::{Message as Frame, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use ravelin_engine::Admission;
 use ravelin_engine::egress::{
     self, Dialer, Duct, DynSink, FarSink, FarSource, NotOpened, Opening, Reached, Terminal, Unreached,
@@ -251,7 +251,10 @@ impl<'a> Desk<'a> {
             if let Some(done) = self.done(now) {
                 return done;
             }
-            match self.turn(seat, &mut openings, now).await {
+            let turn = self.turn(seat, &mut openings, now).await;
+            // The end of a session is known before its target is cut off; what came of that cut is not its cause.
+            let turn = self.admission.ending().now_or_never().map_or(turn, Turn::Ending);
+            match turn {
                 Turn::Ending(ending) => {
                     self.farewell(&ending, word).await;
                     return (ending.reason, ending.detail);

@@ -1,11 +1,16 @@
 //! `ravelin check`: everything that is wrong with a configuration, before it runs.
 
-use crate::config::{self, Bind, Loaded, Tls, Weight, units};
+use crate::config::{self, Bind, Config, Loaded, Tls, Weight, units};
 use crate::serve::node::Sockets;
 use crate::state::StateDir;
+use ravelin_recordings::{Far, FarFault};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Longest that the object store of recordings may take to answer.
+const REACH_MAX: Duration = Duration::from_secs(20);
 
 /// What `ravelin check` is told.
 #[derive(clap::Args, Debug)]
@@ -20,7 +25,7 @@ pub struct CheckArgs {
 
 /// Runs `ravelin check`. What is wrong goes to standard output: it is what was asked for.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let outcome = crate::block_on(async { Ok(report(args)) });
+    let outcome = crate::block_on(async { Ok(report(args).await) });
     let (text, fine) = match outcome {
         Ok(report) => report,
         Err(error) => return crate::finish(Err(error)),
@@ -32,7 +37,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 }
 
 /// The report, and whether Ravelin would run.
-fn report(args: &CheckArgs) -> (String, bool) {
+async fn report(args: &CheckArgs) -> (String, bool) {
     let path = args.config.display();
     match config::load(&args.config) {
         Ok(loaded) => {
@@ -44,7 +49,8 @@ fn report(args: &CheckArgs) -> (String, bool) {
                 let faults: String = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
                 return (format!("{warnings}{faults}{path} cannot be run\n"), false);
             }
-            (format!("{warnings}{path} is fine\n{}", summary(&loaded)), true)
+            let unreached = unreached(&loaded).await;
+            (format!("{warnings}{unreached}{path} is fine\n{}", summary(&loaded)), true)
         }
         Err(refused) => {
             let errors = refused.faults.iter().filter(|fault| fault.weight == Weight::Error).count();
@@ -53,6 +59,20 @@ fn report(args: &CheckArgs) -> (String, bool) {
             (format!("{faults}{path} cannot be run: {errors} error{plural}\n"), false)
         }
     }
+}
+
+/// A warning when the object store of recordings does not do what it has to. It may be there once it is needed, so it is
+/// no error.
+async fn unreached(loaded: &Loaded) -> String {
+    let Some(store) = &loaded.config.recordings.store else { return String::new() };
+    let said = match Far::new(store) {
+        Ok(far) => tokio::time::timeout(REACH_MAX, far.probe()).await.unwrap_or_else(|_| {
+            let seconds = REACH_MAX.as_secs();
+            Err(FarFault::Failed(format!("{} does not answer within {seconds} s", far.place())))
+        }),
+        Err(fault) => Err(fault),
+    };
+    said.map_or_else(|fault| format!("warning: recordings.store: {fault}\n"), |()| String::new())
 }
 
 fn summary(loaded: &Loaded) -> String {
@@ -73,9 +93,21 @@ fn summary(loaded: &Loaded) -> String {
         ("idle limit", limit(config.limits.idle)),
         ("time limit", limit(config.limits.duration)),
         ("keeps history", units::in_words(config.history_keep)),
+        ("recordings", recordings(config)),
         ("principals", loaded.rules.inventory.principals().count().to_string()),
         ("targets", loaded.rules.inventory.targets().len().to_string()),
         ("policies", loaded.policies.join(", ")),
     ];
     rows.into_iter().map(|(name, value)| format!("  {name:<14} {value}\n")).collect()
+}
+
+/// How much is recorded unless a target says otherwise, and where it goes.
+fn recordings(config: &Config) -> String {
+    let recordings = &config.recordings;
+    let folder = recordings.folder.clone().unwrap_or_else(|| config.state_dir.join("recordings"));
+    let mode = recordings.rule.mode.word();
+    match recordings.store.as_ref().map(Far::new) {
+        Some(Ok(far)) => format!("{mode}, in {}, then in {}", folder.display(), far.place()),
+        Some(Err(_)) | None => format!("{mode}, in {}", folder.display()),
+    }
 }

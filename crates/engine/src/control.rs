@@ -19,7 +19,7 @@ use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{EntryPage, EventPage, Reading, Sinks, Store};
 use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
-use ravelin_model::recording::{Act, Entry, Found, Request, Search};
+use ravelin_model::recording::{Act, Entry, Found, Request, Search, Whereabouts};
 use ravelin_model::session::{Activity, Actor, Aged, EndReason, Ending, Event, Session};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::text::printable;
@@ -367,6 +367,19 @@ impl Control {
     /// As [`Control::read_recording`].
     pub async fn still_watches(&self, caller: &Caller, id: &SessionId) -> Result<(), Refusal> {
         self.session_for(caller, id, Action::WatchSession).await.map(|_| ())
+    }
+
+    /// Where the recording of a session lies that [`Control::describe`] has shown; `None` while there is none or no more.
+    ///
+    /// # Errors
+    /// What the store refuses.
+    pub async fn whereabouts(&self, session: &Session) -> Result<Option<Whereabouts>, Refusal> {
+        let Some(recordings) = &self.recordings else { return Ok(None) };
+        let id = &session.draft.id;
+        match recordings.archive().entry(id).await? {
+            Some(entry) if !entry.removed => Ok(recordings.recorder().whereabouts(id).await),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// What was done in a session, and what is known of its recording. Puts on record who looked it up.

@@ -217,7 +217,8 @@ impl Supervisor {
                 if tick % Self::GHOST_TICKS == 1 {
                     self.look_for_ghosts().await?;
                 }
-                if tick % Self::PRUNE_TICKS == 0 { self.prune().await } else { Ok(()) }
+                // Soon after the start too: a node that is started often has its time over as well.
+                if tick % Self::PRUNE_TICKS == 1 { self.prune().await } else { Ok(()) }
             };
             if let Err(refusal) = outcome.await {
                 tracing::error!(?refusal, "the housekeeper could not do its round; it goes on with the next");

@@ -10,7 +10,7 @@ use crate::kept::Keepsake;
 use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
-use crate::recording::{Act, Broken, Entry, Found, Head, Kept, Note, Request, Search};
+use crate::recording::{Act, Broken, Entry, Found, Head, Kept, Note, Request, Search, Whereabouts};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::sink::{SinkStart, SinkStatus};
@@ -289,6 +289,12 @@ pub trait Recorder: Send + Sync + 'static {
     /// [`Refusal::NotFound`] when there is none, [`Refusal::Conflict`] when it does not hold what is asked for or was
     /// damaged, [`Refusal::Unavailable`] when it cannot be read or its key is not there.
     async fn read(&self, session: &SessionId, request: Request) -> Result<Box<dyn Reading>, Refusal>;
+
+    /// Where the recording of a session lies, as far as that can be told without looking elsewhere. `None` from a
+    /// recorder that has one place only.
+    async fn whereabouts(&self, _session: &SessionId) -> Option<Whereabouts> {
+        None
+    }
 
     /// Removes a recording; one that is not there counts as removed.
     ///

@@ -378,6 +378,17 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// Where a recording lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// In which place elsewhere; `None` while it lies with the node that made it.
+    pub place: Option<String>,
+    /// To where it is moved once it is whole, if to anywhere.
+    pub awaits: Option<String>,
+    /// Why that has not worked so far, if it was tried.
+    pub because: Option<String>,
+}
+
 /// What the archive knows of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -10,7 +10,7 @@ use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::id::InvalidName;
 use ravelin_model::ledger::{Entry as LedgerEntry, Foundation};
 use ravelin_model::query::{Order, SessionFilter};
-use ravelin_model::recording::{Act, Entry, Found};
+use ravelin_model::recording::{Act, Entry, Found, Whereabouts};
 use ravelin_model::session::{Actor, EndReason, Ending, Kind, Session, State};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::target::{Protocol, Target, TargetSnapshot};
@@ -247,10 +247,25 @@ pub(crate) fn session(session: Session) -> wire::Session {
         detail,
         recording: Cow::Borrowed(session.recording.word()),
         recording_digest: session.recording_digest,
+        recording_place: None,
+        recording_awaits: None,
         node: draft.node.to_string(),
         epoch: draft.epoch,
         tags: draft.tags,
     }
+}
+
+/// A session, and where its recording lies.
+pub(crate) fn session_with(session: Session, whereabouts: Option<Whereabouts>) -> wire::Session {
+    let mut shown = self::session(session);
+    if let Some(Whereabouts { place, awaits, because }) = whereabouts {
+        shown.recording_place = Some(place.unwrap_or_else(|| "directory".to_owned()));
+        shown.recording_awaits = awaits.map(|place| match because {
+            Some(because) => format!("{place}: {because}"),
+            None => place,
+        });
+    }
+    shown
 }
 
 fn snapshot(target: TargetSnapshot) -> wire::SessionTarget {

@@ -77,6 +77,13 @@ pub struct Session {
     pub recording: Word,
     /// SHA-256 of its recording in hex, once that is complete.
     pub recording_digest: Option<String>,
+    /// Where its recording lies: `directory`, or the URL of an object. Only where one session is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_place: Option<String>,
+    /// To where its recording is yet to be moved, and after a colon why that has not worked so far. Only where one
+    /// session is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_awaits: Option<String>,
     /// The process that owns it.
     pub node: String,
     /// That process's start count.

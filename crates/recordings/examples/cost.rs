@@ -61,7 +61,7 @@ fn head(number: u64) -> Head {
 async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = KeyRing::parse(&KeyRing::generate()).expect("a ring");
-    let config = Config { folder: folder.path().to_path_buf(), keys, screen_text: false };
+    let config = Config { folder: folder.path().to_path_buf(), keys, screen_text: false, far: None };
     let recorder = DirectoryRecorder::open(config).expect("a recorder");
     println!("{:>12} {:>8} {:>10} {:>10} {:>10}", "output", "MiB", "ns/byte", "MiB/s", "on disk");
     for (number, (what, source)) in [("log lines", log_lines()), ("noise", noise())].into_iter().enumerate() {

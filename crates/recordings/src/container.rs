@@ -11,8 +11,9 @@
 //! the frame before it, or for the first the beginning of the header's SHA-256. So no frame can be changed, taken out,
 //! put elsewhere or moved to another recording. `docs/wire/recording-format.md` says it in full.
 //!
-//! No I/O but on the one file, and nothing here knows what a frame means.
+//! No I/O but on the one file or object, and nothing here knows what a frame means.
 
+use crate::far::FarFile;
 use crate::keys::{DataKey, KeyRing, OpenFault, SEALED_BYTES, TAG_BYTES};
 use aws_lc_rs::digest;
 use ravelin_model::SessionId;
@@ -243,9 +244,37 @@ impl Writer {
     }
 }
 
+/// Where the bytes of a recording are.
+pub(crate) enum Source {
+    /// In a file.
+    Near(File),
+    /// In an object store.
+    Far(FarFile),
+}
+
+impl Source {
+    fn read_at(&self, bytes: &mut [u8], from: u64) -> io::Result<usize> {
+        match self {
+            Source::Near(file) => file.read_at(bytes, from),
+            Source::Far(file) => file.read_at(bytes, from),
+        }
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], from: u64) -> io::Result<()> {
+        if read_up_to(self, bytes, from)? == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Source::Near(file) => Ok(file.metadata()?.len()),
+            Source::Far(file) => Ok(file.length()),
+        }
+    }
+}
+
 /// Reads a file, whole or not.
 pub(crate) struct Reader {
-    file: File,
+    file: Source,
     key: DataKey,
     session: String,
     first: Place,
@@ -254,7 +283,11 @@ pub(crate) struct Reader {
 impl Reader {
     /// Opens the file.
     pub(crate) fn open(path: &Path, ring: &KeyRing) -> Result<Self, ReadFault> {
-        let file = File::open(path)?;
+        Self::over(Source::Near(File::open(path)?), ring)
+    }
+
+    /// Opens what is there.
+    pub(crate) fn over(file: Source, ring: &KeyRing) -> Result<Self, ReadFault> {
         let mut start = vec![0; 10 + 2 * 256 + SEALED_BYTES];
         let length = read_up_to(&file, &mut start, 0)?;
         start.truncate(length);
@@ -326,7 +359,7 @@ impl Reader {
 
     /// The index of a whole file, with the time of the last event; [`ReadFault::Cut`] when it has none.
     pub(crate) fn index(&self) -> Result<(Vec<Listed>, u64), ReadFault> {
-        let length = self.file.metadata()?.len();
+        let length = self.file.length()?;
         let mut end = [0; END_BYTES as usize];
         self.file.read_exact_at(&mut end, length.checked_sub(END_BYTES).ok_or(ReadFault::Cut)?)?;
         if &end[8..] != END {
@@ -381,7 +414,7 @@ impl Reader {
     }
 }
 
-fn read_up_to(file: &File, bytes: &mut [u8], from: u64) -> io::Result<usize> {
+fn read_up_to(file: &Source, bytes: &mut [u8], from: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
         match file.read_at(&mut bytes[done..], from + done as u64) {
@@ -394,17 +427,21 @@ fn read_up_to(file: &File, bytes: &mut [u8], from: u64) -> io::Result<usize> {
     Ok(done)
 }
 
+/// In lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// SHA-256 of a file, in hex, and its size.
 pub(crate) fn digest_of(path: &Path) -> io::Result<(String, u64)> {
-    let file = File::open(path)?;
+    let file = Source::Near(File::open(path)?);
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 256 * 1024];
     let mut offset = 0;
     loop {
         let n = read_up_to(&file, &mut buffer, offset)?;
         if n == 0 {
-            let hex = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            return Ok((hex, offset));
+            return Ok((hex(context.finish().as_ref()), offset));
         }
         context.update(&buffer[..n]);
         offset += n as u64;

@@ -1,16 +1,20 @@
 //! The recorder that keeps recordings in a directory: `DIR/<first two hex digits>/<session>.rvr`.
 //!
 //! While it is made a recording is called `.part`; once it is whole, `.new`, until the store knows of it. So a start
-//! finds by their names what an earlier life left.
+//! finds by their names what an earlier life left. Where there is an object store, a whole one is moved there by
+//! [`crate::mover`]; it is read, and removed, wherever it lies.
 
-use crate::container::{FrameKind, ReadFault, Reader, Writer, digest_of};
+use crate::container::{FrameKind, ReadFault, Reader, Source, Writer, digest_of};
+use crate::far::{Far, FarFault, shelf_of};
 use crate::index;
 use crate::keys::KeyRing;
+use crate::mover::{Mover, Moves, Waiting};
 use crate::read::FileReading;
 use crate::tape::{FileTape, Progress};
 use async_trait::async_trait;
+use ravelin_model::meter::Meter;
 use ravelin_model::ports::{Reading, Recorder, Tape};
-use ravelin_model::recording::{Broken, Head, Kept, Request};
+use ravelin_model::recording::{Broken, Head, Kept, Request, Whereabouts};
 use ravelin_model::{Refusal, SessionId};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -30,6 +34,8 @@ pub struct Config {
     pub keys: KeyRing,
     /// Whether what screens showed can be searched. The text lies in the store then, and not sealed.
     pub screen_text: bool,
+    /// Where whole recordings are moved to; they stay in the directory without.
+    pub far: Option<Far>,
 }
 
 /// The directory, and how a recording in it is called.
@@ -37,6 +43,7 @@ pub(crate) struct Shelf {
     folder: PathBuf,
     keys: KeyRing,
     screen_text: bool,
+    far: Option<Arc<Far>>,
 }
 
 const PART: &str = "part";
@@ -44,17 +51,41 @@ const NEW: &str = "new";
 const WHOLE: &str = "rvr";
 
 impl Shelf {
-    fn path(&self, session: &SessionId, suffix: &str) -> PathBuf {
-        let id = session.as_str();
-        let hex = id.rsplit_once('-').map_or(id, |(_, hex)| hex);
-        let shelf = hex.get(..2).unwrap_or("00");
-        // An id holds no slash and does not begin with a dot alone, so it names a file in here and nowhere else.
-        self.folder.join(shelf).join(format!("{id}.{suffix}"))
+    pub(crate) fn new(folder: PathBuf, keys: KeyRing, screen_text: bool, far: Option<Arc<Far>>) -> Self {
+        Self { folder, keys, screen_text, far }
     }
 
-    /// The file of a recording, wherever it is in its life.
-    fn find(&self, session: &SessionId) -> Option<PathBuf> {
-        [WHOLE, NEW, PART].into_iter().map(|suffix| self.path(session, suffix)).find(|path| path.exists())
+    fn path(&self, session: &SessionId, suffix: &str) -> PathBuf {
+        // An id holds no slash and does not begin with a dot alone, so it names a file in here and nowhere else.
+        self.folder.join(shelf_of(session)).join(format!("{session}.{suffix}"))
+    }
+
+    /// The file of a recording that is whole and on record.
+    pub(crate) fn whole_path(&self, session: &SessionId) -> PathBuf {
+        self.path(session, WHOLE)
+    }
+
+    /// Waits until the disk knows what a file's folder holds.
+    pub(crate) fn sync(&self, of: &Path) -> io::Result<()> {
+        sync_folder(of)
+    }
+
+    /// A recording, wherever it is in its life.
+    fn find(&self, session: &SessionId) -> Result<Source, ReadFault> {
+        // In the order of its life, twice: it may go on to its next name between two looks.
+        for suffix in [PART, NEW, WHOLE, PART, NEW, WHOLE] {
+            match File::open(self.path(session, suffix)) {
+                Ok(file) => return Ok(Source::Near(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ReadFault::Io(error)),
+            }
+        }
+        let Some(far) = &self.far else { return Err(ReadFault::Missing) };
+        match far.open(session) {
+            Ok(file) => Ok(Source::Far(file)),
+            Err(FarFault::Missing) => Err(ReadFault::Missing),
+            Err(FarFault::Failed(because)) => Err(ReadFault::Io(io::Error::other(because))),
+        }
     }
 
     /// Makes a recording whole that is finished or was cut off: what was learnt from it and its index are added.
@@ -80,35 +111,75 @@ impl Shelf {
         Ok(Kept { head, digest, bytes, lasted: Duration::from_micros(learnt.latest), acts: learnt.acts })
     }
 
-    fn left_over(&self) -> io::Result<Vec<SessionId>> {
-        let mut left = Vec::new();
+    /// Every file of a recording, by what it is called.
+    fn files(&self, mut each: impl FnMut(SessionId, &str, &fs::DirEntry) -> io::Result<()>) -> io::Result<()> {
         for shelf in fs::read_dir(&self.folder)? {
             let shelf = shelf?.path();
             if !shelf.is_dir() {
                 continue;
             }
             for file in fs::read_dir(shelf)? {
-                let path = file?.path();
-                let suffix = path.extension().and_then(|suffix| suffix.to_str());
-                if let Some(PART | NEW) = suffix
+                let file = file?;
+                let path = file.path();
+                if let Some(suffix) = path.extension().and_then(|suffix| suffix.to_str())
                     && let Some(id) = path.file_stem().and_then(|stem| SessionId::parse(stem.to_str()?).ok())
                 {
-                    left.push(id);
+                    each(id, suffix, &file)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    fn left_over(&self) -> io::Result<Vec<SessionId>> {
+        let mut left = Vec::new();
+        self.files(|id, suffix, _| {
+            if [PART, NEW].contains(&suffix) {
+                left.push(id);
+            }
+            Ok(())
+        })?;
         left.sort();
         left.dedup();
         Ok(left)
     }
 
+    /// The recordings in the directory that are whole and on record.
+    pub(crate) fn whole(&self) -> io::Result<Vec<Waiting>> {
+        let mut whole = Vec::new();
+        self.files(|session, suffix, file| {
+            if suffix == WHOLE {
+                match file.metadata() {
+                    Ok(meta) => whole.push(Waiting { session, bytes: meta.len(), since: meta.modified()? }),
+                    // Removed meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
     pub(crate) fn open(&self, session: &SessionId) -> Result<Reader, ReadFault> {
-        let path = self.find(session).ok_or(ReadFault::Missing)?;
-        let reader = Reader::open(&path, &self.keys)?;
+        let reader = Reader::over(self.find(session)?, &self.keys)?;
         if reader.session() != session.as_str() {
             return Err(ReadFault::Damaged("it is the recording of another session"));
         }
         Ok(reader)
+    }
+
+    /// Removes what the directory has of a recording.
+    fn remove(&self, session: &SessionId) -> io::Result<()> {
+        for suffix in [PART, NEW, WHOLE] {
+            let path = self.path(session, suffix);
+            match fs::remove_file(&path) {
+                Ok(()) => sync_folder(&path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +202,7 @@ pub struct DirectoryRecorder {
     shelf: Arc<Shelf>,
     left: Mutex<Vec<SessionId>>,
     live: Mutex<Live>,
+    moves: Arc<Moves>,
 }
 
 impl DirectoryRecorder {
@@ -143,10 +215,23 @@ impl DirectoryRecorder {
         let probe = config.folder.join(".probe");
         fs::write(&probe, b"")?;
         fs::remove_file(&probe)?;
-        let Config { folder, keys, screen_text } = config;
-        let shelf = Arc::new(Shelf { folder, keys, screen_text });
+        let Config { folder, keys, screen_text, far } = config;
+        let shelf = Arc::new(Shelf::new(folder, keys, screen_text, far.map(Arc::new)));
         let left = Mutex::new(shelf.left_over()?);
-        Ok(Self { shelf, left, live: Mutex::default() })
+        Ok(Self { shelf, left, live: Mutex::default(), moves: Arc::default() })
+    }
+
+    /// How far whole recordings are on their way to the object store; all zero where there is none.
+    #[must_use]
+    pub fn meter(&self) -> Arc<dyn Meter> {
+        self.moves.clone()
+    }
+
+    /// What moves whole recordings to the object store, where there is one; nothing moves unless it is run.
+    #[must_use]
+    pub fn mover(&self) -> Option<Mover> {
+        let far = self.shelf.far.as_ref()?;
+        Some(Mover::new(Arc::clone(&self.shelf), Arc::clone(far), Arc::clone(&self.moves)))
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -154,7 +239,7 @@ impl DirectoryRecorder {
     }
 }
 
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Broken> {
+pub(crate) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Broken> {
     tokio::task::spawn_blocking(work).await.map_err(|died| Broken::new(format!("it died: {died}")))
 }
 
@@ -199,7 +284,22 @@ impl Recorder for DirectoryRecorder {
 
     async fn settle(&self, session: &SessionId) -> Result<(), Broken> {
         let (new, whole) = (self.shelf.path(session, NEW), self.shelf.path(session, WHOLE));
-        apart(move || rename(&new, &whole).map_err(Broken::new)).await?
+        apart(move || rename(&new, &whole).map_err(Broken::new)).await??;
+        self.moves.wake();
+        Ok(())
+    }
+
+    async fn whereabouts(&self, session: &SessionId) -> Option<Whereabouts> {
+        let paths = [PART, NEW, WHOLE].map(|suffix| self.shelf.path(session, suffix));
+        let is_here = apart(move || paths.iter().any(|path| path.exists())).await.ok()?;
+        let there = self.shelf.far.as_ref().map(|far| far.place_of(session));
+        Some(match there {
+            Some(place) if !is_here => Whereabouts { place: Some(place), awaits: None, because: None },
+            awaits => {
+                let because = awaits.is_some().then(|| self.moves.because(session)).flatten();
+                Whereabouts { place: None, awaits, because }
+            }
+        })
     }
 
     async fn read(&self, session: &SessionId, request: Request) -> Result<Box<dyn Reading>, Refusal> {
@@ -212,11 +312,12 @@ impl Recorder for DirectoryRecorder {
 
     async fn remove(&self, session: &SessionId) -> Result<(), Broken> {
         let (shelf, id) = (Arc::clone(&self.shelf), session.clone());
-        apart(move || match shelf.find(&id) {
+        // First here: what is being moved this moment is seen to be gone, and is not left there.
+        apart(move || shelf.remove(&id).map_err(Broken::new)).await??;
+        match &self.shelf.far {
+            Some(far) => far.remove(session).await.map_err(Broken::new),
             None => Ok(()),
-            Some(path) => fs::remove_file(&path).and_then(|()| sync_folder(&path)).map_err(Broken::new),
-        })
-        .await?
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! directory   the recorder: one sealed file for each session, in a directory; what a crash left is finished at the start
+//! far         an object store, where whole recordings are moved to; mover moves them, and proves it before it removes
 //! tape        notes -> events -> frames          echo      which typed lines may be kept
 //! container   the file: header, sealed frames, index       keys   who can open it
 //! event       what a frame of events holds
@@ -16,8 +17,10 @@ mod container;
 mod directory;
 mod echo;
 mod event;
+mod far;
 mod index;
 mod keys;
+mod mover;
 mod page;
 mod read;
 mod scp;
@@ -25,7 +28,9 @@ mod sftp;
 mod tape;
 
 pub use directory::{Config, DirectoryRecorder};
+pub use far::{AccessKey, Far, FarFault, Secret, StoreConfig, Vendor};
 pub use keys::{KeyFault, KeyRing};
+pub use mover::Mover;
 
 /// What fuzzing reaches; no part of the interface.
 #[doc(hidden)]

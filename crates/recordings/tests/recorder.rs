@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 fn recorder(folder: &Path, digit: &str) -> DirectoryRecorder {
     let keys = KeyRing::parse(&format!("k {}", digit.repeat(64))).expect("a ring");
-    let config = Config { folder: folder.to_path_buf(), keys, screen_text: true };
+    let config = Config { folder: folder.to_path_buf(), keys, screen_text: true, far: None };
     DirectoryRecorder::open(config).expect("a recorder")
 }
 

@@ -246,7 +246,16 @@ impl Server {
     /// When it does not come up.
     #[must_use]
     pub fn serve(config: &Path, dir: &Path, http: SocketAddr) -> Self {
-        let mut server = Self::start(Command::new(binary()).args(["serve", "-c"]).arg(config), dir);
+        Self::serve_by(Command::new(binary()).args(["serve", "-c"]).arg(config), dir, http)
+    }
+
+    /// The same by a command that leads to `ravelin serve` in the same process.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn serve_by(command: &mut Command, dir: &Path, http: SocketAddr) -> Self {
+        let mut server = Self::start(command, dir);
         eventually("the server is ready", || {
             server.must_live();
             http_get(http, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))

@@ -309,6 +309,8 @@ fn facts(session: &wire::Session, screen: &Screen) -> Vec<(&'static str, Cell)> 
         ("detail", text(&session.detail)),
         ("recording", Cell::new(session.recording.as_ref())),
         ("recording digest", Cell::new(session.recording_digest.as_deref().unwrap_or_default())),
+        ("recording lies in", text(&session.recording_place)),
+        ("it is to move to", text(&session.recording_awaits)),
         ("node", Cell::new(format!("{} start {}", session.node, session.epoch))),
         ("tags", pairs(&session.tags)),
     ]

@@ -2,6 +2,7 @@
 //! or absent. Whether the values make sense together is [`super::check`]'s business.
 
 use super::document::{Field, Section, Written};
+use super::far::StoreTable;
 use super::sinks::SinkTable;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(super) struct RecordingsTable {
     pub(super) keep: Field<Duration>,
     pub(super) screen_text: Field<bool>,
     pub(super) classes: Vec<ClassTable>,
+    pub(super) store: StoreTable,
 }
 
 pub(super) struct ClassTable {
@@ -242,6 +244,7 @@ impl ConfigFile {
                         keep: class.require("keep", keep, "write keep = \"400 d\""),
                     }
                 }),
+                store: recordings.section("store", StoreTable::read),
             }),
             sinks: file.sections("sink", SinkTable::read),
             declared: InventoryFile::read(file),

@@ -10,9 +10,11 @@
 //! - `inventory`: principals and targets, and the secrets in the files that they name.
 //! - `policies`: Cedar files.
 //! - `sinks`: where the audit record goes.
+//! - `far`: where whole recordings go.
 //! - `fault`, `units`: messages and durations.
 
 mod document;
+mod far;
 mod fault;
 mod file;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use fault::Faults;
 use file::{ConfigFile, InventoryFile};
 use ravelin_engine::Rules;
 use ravelin_model::recording::Rule;
+use ravelin_recordings::StoreConfig;
 use ravelin_sinks::SinkConfig;
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
@@ -94,6 +97,8 @@ pub struct Recordings {
     pub keep_by_class: BTreeMap<String, Duration>,
     /// Whether what screens showed can be searched.
     pub screen_text: bool,
+    /// Where whole recordings are moved to; `None` to leave them where they are made.
+    pub store: Option<StoreConfig>,
 }
 
 impl Recordings {
@@ -109,6 +114,7 @@ impl Recordings {
             keep: Config::HISTORY_KEEP,
             keep_by_class: BTreeMap::new(),
             screen_text: false,
+            store: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::document::{Field, Written};
 use super::file::{AddressesTable, AzureTable, ConfigFile, IssuerTable, RecordTable};
-use super::{Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, inventory, secret_file};
+use super::{Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, far, inventory, secret_file};
 use crate::tls;
 use ipnet::IpNet;
 use ravelin_engine::egress::Egress;
@@ -117,6 +117,7 @@ fn recordings(file: &ConfigFile, reader: &mut Reader) -> Recordings {
         keep: table.keep.value_or(unset.keep),
         keep_by_class,
         screen_text: table.screen_text.value_or(unset.screen_text),
+        store: far::settle(&table.store, reader),
     }
 }
 

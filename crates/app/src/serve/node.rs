@@ -11,7 +11,7 @@ use anyhow::Context;
 use ravelin_engine::{Engine, MasterKey, Rules, recording};
 use ravelin_model::ports::{Archive, Ledger, Library, Store};
 use ravelin_model::{NodeId, Refusal};
-use ravelin_recordings::{DirectoryRecorder, KeyRing};
+use ravelin_recordings::{DirectoryRecorder, Far, KeyRing, Mover};
 use ravelin_sinks::{Shipping, SinkConfig};
 use ravelin_store::{SqliteConfig, SqliteStore};
 use rustls::sign::CertifiedKey;
@@ -35,6 +35,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How long the sinks may take to get the last events at a stop; what they do not get then, they get after the next
 /// start.
 const SHIP_MAX: Duration = Duration::from_secs(3);
+/// How long the last recordings may take to be moved to the object store at a stop; the next start moves what is left.
+const MOVE_MAX: Duration = Duration::from_secs(5);
 /// How often the audit record is signed, if something was written.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// How often a self-made server certificate is made anew.
@@ -139,6 +141,7 @@ pub(crate) struct Node {
     pub(crate) master: MasterKey,
     ledger: Arc<dyn Ledger>,
     shipping: Arc<Shipping>,
+    mover: Option<Arc<Mover>>,
     listeners: JoinSet<()>,
     stopping: CancellationToken,
     certificate: Option<Arc<Certificate>>,
@@ -179,7 +182,7 @@ impl Node {
         let ledger: Arc<dyn Ledger> = sqlite.clone();
         let kept: Arc<dyn Library> = sqlite;
         let engine_config = engine_config(config, state.node_id()?);
-        let recording = recording(config, state, archive)?;
+        let (recording, recorder) = recording(config, state, archive)?;
         let engine = Engine::start_recording(Arc::clone(&store), rules, master.clone(), engine_config, Some(recording));
         let engine = engine.await.map_err(in_full)?;
         if !engine.left_over.is_empty() {
@@ -191,9 +194,17 @@ impl Node {
         let names = crate::config::sink_names(config);
         let shipping = Shipping::start(Arc::clone(&ledger), config.sinks.clone(), names).await.map_err(in_full)?;
         engine.attach_sinks(shipping.clone());
+        engine.meters.register(recorder.meter());
+        let mover = recorder.mover().map(Arc::new);
         let (mut listeners, stopping) = (JoinSet::new(), CancellationToken::new());
+        if let Some(mover) = mover.clone() {
+            let stopping = stopping.clone();
+            listeners.spawn(async move {
+                stopping.run_until_cancelled(mover.run()).await;
+            });
+        }
         listeners.spawn(sign_now_and_then(Arc::clone(&ledger), stopping.clone()));
-        Ok(Self { engine, store, kept, master, ledger, shipping, listeners, stopping, certificate: None })
+        Ok(Self { engine, store, kept, master, ledger, shipping, mover, listeners, stopping, certificate: None })
     }
 
     /// Opens the doors.
@@ -370,6 +381,13 @@ impl Node {
             tracing::error!(?refusal, "the record could not be signed at the stop");
         }
         self.shipping.stop(SHIP_MAX).await;
+        if let Some(mover) = &self.mover
+            && tokio::time::timeout(MOVE_MAX, mover.round()).await != Ok(true)
+        {
+            tracing::warn!(
+                "some recordings still wait to be moved to the object store; the next start goes on with them"
+            );
+        }
         outcome.map_err(in_full)?;
         tracing::info!("stopped");
         Ok(())
@@ -395,8 +413,12 @@ fn listen(taken: Taken) -> anyhow::Result<TcpListener> {
     socket.listen(BACKLOG).map_err(|error| anyhow::anyhow!(cannot_listen(address, &error)))
 }
 
-/// The recorder, with its keys.
-fn recording(config: &Config, state: &StateDir, archive: Arc<dyn Archive>) -> anyhow::Result<recording::Setup> {
+/// The recorder, with its keys and its object store.
+fn recording(
+    config: &Config,
+    state: &StateDir,
+    archive: Arc<dyn Archive>,
+) -> anyhow::Result<(recording::Setup, Arc<DirectoryRecorder>)> {
     let settings = &config.recordings;
     let (origin, text) = match (&settings.key_file, std::env::var(Recordings::KEY_VARIABLE)) {
         (Some(path), _) => {
@@ -411,20 +433,24 @@ fn recording(config: &Config, state: &StateDir, archive: Arc<dyn Archive>) -> an
     };
     let keys = KeyRing::parse(&text).map_err(|fault| anyhow::anyhow!("{origin}: {fault}"))?;
     let folder = settings.folder.clone().unwrap_or_else(|| state.path("recordings"));
+    let far = settings.store.as_ref().map(Far::new).transpose().context("recordings.store cannot be used")?;
     let recorder = DirectoryRecorder::open(ravelin_recordings::Config {
         folder: folder.clone(),
         keys,
         screen_text: settings.screen_text,
+        far,
     });
     let recorder = recorder.with_context(|| {
         format!("cannot keep recordings in {}; it must belong to the user that runs ravelin", folder.display())
     })?;
-    Ok(recording::Setup {
-        recorder: Arc::new(recorder),
+    let recorder = Arc::new(recorder);
+    let setup = recording::Setup {
+        recorder: recorder.clone(),
         archive,
         keep: settings.keep,
         keep_by_class: settings.keep_by_class.clone(),
-    })
+    };
+    Ok((setup, recorder))
 }
 
 /// Where the state directory keeps the keys of recordings.

@@ -27,7 +27,8 @@ pub(crate) async fn show_session(
 ) -> Result<Json<wire::Session>, Fault> {
     params.none()?;
     let session = control.describe(&caller, &session_id("id", &id)?).await?;
-    Ok(Json(map::session(session)))
+    let whereabouts = control.whereabouts(&session).await?;
+    Ok(Json(map::session_with(session, whereabouts)))
 }
 
 /// A full session id out of a path or a body.

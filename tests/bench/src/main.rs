@@ -6,13 +6,14 @@
 
 mod bulk;
 mod crowd;
+mod record;
 mod ssm;
 mod world;
 
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-const PARTS: &[&str] = &["bulk", "jump", "echo", "setup", "forward", "prompt", "memory", "kill", "list"];
+const PARTS: &[&str] = &["bulk", "jump", "echo", "setup", "forward", "prompt", "record", "memory", "kill", "list"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -25,7 +26,7 @@ async fn main() -> Result<()> {
     }
     let mut report = Report::default();
     let wants = |part: &str| parts.iter().any(|p| p == part);
-    if ["bulk", "jump", "echo", "setup", "forward", "prompt"].into_iter().any(wants) {
+    if ["bulk", "jump", "echo", "setup", "forward", "prompt", "record"].into_iter().any(wants) {
         let peers = world::Peers::start()?;
         if wants("bulk") {
             bulk::throughput(&peers, &mut report)?;
@@ -44,6 +45,9 @@ async fn main() -> Result<()> {
         }
         if wants("prompt") {
             ssm::prompt(&peers, &mut report)?;
+        }
+        if wants("record") {
+            record::cost(&peers, &mut report)?;
         }
     }
     if wants("memory") {

@@ -112,9 +112,16 @@ impl Peers {
         let script = path.join("two-hop.sh");
         std::fs::write(&script, format!("exec {inner}\n"))?;
         let two_hop = sshd(path, "two_hop", &format!("ForceCommand /bin/sh {}\n", script.display()))?;
-        let user = String::from_utf8(Command::new("id").arg("-un").output()?.stdout)?;
-        let ravelin = Ravelin::start(path, target.port, &public(&path.join("host"))?, user.trim(), &path.join("user"))?;
+        let ravelin = Ravelin::start(path, target.port, &public(&path.join("host"))?, &login()?, &path.join("user"))?;
         Ok(Peers { target, jump, two_hop, ravelin, dir })
+    }
+
+    /// One more Ravelin before the same target, in a folder of its own, that records this much of each session.
+    pub(crate) fn recording(&self, mode: &str) -> Result<Ravelin> {
+        let (path, dir) = (self.dir.path(), self.dir.path().join(format!("recording-{mode}")));
+        std::fs::create_dir(&dir)?;
+        let host_key = public(&path.join("host"))?;
+        Ravelin::start_recording(&dir, self.target.port, &host_key, &login()?, &path.join("user"), mode)
     }
 
     /// `ssh` with everything pinned, to this port, without a destination.
@@ -127,6 +134,11 @@ impl Peers {
         command.env_remove("SSH_AUTH_SOCK").stderr(Stdio::inherit());
         Ok(command)
     }
+}
+
+/// The user that we are.
+fn login() -> Result<String> {
+    Ok(String::from_utf8(Command::new("id").arg("-un").output()?.stdout)?.trim().to_owned())
 }
 
 fn sshd(dir: &Path, name: &str, extra: &str) -> Result<Server> {
@@ -152,6 +164,18 @@ fn sshd(dir: &Path, name: &str, extra: &str) -> Result<Server> {
 impl Ravelin {
     /// Serves `web-1` at this port with this host key, for the person `alice` with the key `user`.
     pub(crate) fn start(dir: &Path, target: u16, host_key: &str, login: &str, user: &Path) -> Result<Self> {
+        Self::start_recording(dir, target, host_key, login, user, "none")
+    }
+
+    /// The same, with this much of each session recorded.
+    pub(crate) fn start_recording(
+        dir: &Path,
+        target: u16,
+        host_key: &str,
+        login: &str,
+        user: &Path,
+        mode: &str,
+    ) -> Result<Self> {
         let (ssh, http) = (free_port()?, free_port()?);
         let config = dir.join("ravelin.toml");
         std::fs::write(
@@ -165,6 +189,8 @@ ssh = "127.0.0.1:{ssh}"
 http = "127.0.0.1:{http}"
 [limits]
 sessions_per_principal = 5000
+[recordings]
+mode = "{mode}"
 [azure]
 tenant = "{ZERO}"
 subscription = "{ZERO}"

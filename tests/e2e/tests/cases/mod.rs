@@ -16,6 +16,7 @@ mod object_store;
 mod plugin;
 mod powershell;
 mod recordings;
+mod recordings_aws;
 mod sinks;
 mod ssh;
 mod ssm;

@@ -63,6 +63,12 @@ const PYTHON_SETS: &[Set] = &[PYTHON, AZURE_CLI];
 const NODE: Set =
     Set { name: "node", packages: &["@azure/arm-network@36.0.0", "@azure/identity@4.13.1", "azurite@3.37.0"] };
 
+/// An independent client of Session Manager's data channels, and the WebSocket that it leaves to others.
+const NODE_SSM: Set = Set { name: "node-ssm", packages: &["ssm-session@1.0.6", "ws@8.23.0"] };
+
+/// All sets of npm packages.
+const NODE_SETS: &[Set] = &[NODE, NODE_SSM];
+
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -75,7 +81,7 @@ pub(crate) fn describe() -> Result<()> {
     } else {
         println!("system packages (apt-get install, needs root): {}", missing.join(" "));
     }
-    for (what, set) in PYTHON_SETS.iter().map(|set| ("Python", set)).chain([("npm", &NODE)]) {
+    for (what, set) in PYTHON_SETS.iter().map(|set| ("Python", set)).chain(NODE_SETS.iter().map(|set| ("npm", set))) {
         if set.is_ready()? {
             println!("{what} packages for {}: none, all are here", set.name);
         } else {
@@ -99,8 +105,10 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
             install_python(set)?;
         }
     }
-    if !NODE.is_ready()? {
-        install_node(&NODE)?;
+    for set in NODE_SETS {
+        if !set.is_ready()? {
+            install_node(set)?;
+        }
     }
     let mut env = BTreeMap::new();
     for (program, name) in [("vim", "E2E_VIM"), ("less", "E2E_LESS"), ("htop", "E2E_HTOP")] {
@@ -138,6 +146,9 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     if NODE.is_ready()? {
         env.insert("E2E_NODE_MODULES", NODE.folder()?.join("node_modules"));
         env.insert("E2E_AZURITE", NODE.folder()?.join("node_modules/.bin/azurite-blob"));
+    }
+    if NODE_SSM.is_ready()? {
+        env.insert("E2E_SSM_NODE_MODULES", NODE_SSM.folder()?.join("node_modules"));
     }
     if let Some(path) = find("rsyslogd") {
         env.insert("E2E_RSYSLOGD", path);

@@ -19,8 +19,8 @@ pub(crate) enum Fault {
     WrongSignature,
     /// No valid key of that id.
     UnknownKey,
-    /// A session token came along; none is issued here.
-    SessionToken,
+    /// The session token is not what the key needs.
+    SessionToken(TokenFault),
     /// The body is not what a body must be.
     Unreadable(Unreadable),
     /// Members break their rules; the text lists them all.
@@ -59,6 +59,19 @@ pub(crate) enum Fault {
         /// Whom and what that concerns.
         about: About,
     },
+}
+
+/// What is wrong with a session token, or with its absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenFault {
+    /// The key is not temporary.
+    Needless,
+    /// The key is temporary.
+    Missing,
+    /// It is another key's, or nobody's.
+    Wrong,
+    /// The key's time is over.
+    Expired,
 }
 
 /// Whom and what a refusal concerns, as a denial has to name it.
@@ -104,10 +117,20 @@ impl Fault {
             }
             Fault::WrongSignature => of_protocol("InvalidSignatureException", WRONG_SIGNATURE),
             Fault::UnknownKey => of_protocol("UnrecognizedClientException", INVALID_TOKEN),
-            Fault::SessionToken => of_protocol(
-                "UnrecognizedClientException",
-                &format!("{INVALID_TOKEN} Session tokens are not used here: unset AWS_SESSION_TOKEN."),
-            ),
+            Fault::SessionToken(fault) => {
+                let invalid =
+                    |what: &str| of_protocol("UnrecognizedClientException", &format!("{INVALID_TOKEN} {what}"));
+                match fault {
+                    TokenFault::Needless => invalid("This access key is not temporary: unset AWS_SESSION_TOKEN."),
+                    TokenFault::Missing => {
+                        invalid("This access key is temporary: set AWS_SESSION_TOKEN to what was issued with it.")
+                    }
+                    TokenFault::Wrong => {
+                        invalid("The session token is not the one that was issued with this access key.")
+                    }
+                    TokenFault::Expired => of_protocol("ExpiredTokenException", EXPIRED_TOKEN),
+                }
+            }
             Fault::Unreadable(because) => of_protocol("SerializationException", &because.to_string()),
             Fault::Violations(text) => of_protocol("ValidationException", text),
             Fault::FilterKey { key, known } => {
@@ -168,6 +191,7 @@ fn of_refusal(refusal: &Refusal, about: &About) -> Spoken {
 const WRONG_SIGNATURE: &str = "The request signature we calculated does not match the signature you provided. Check your \
                                AWS Secret Access Key and signing method. Consult the service documentation for details.";
 const INVALID_TOKEN: &str = "The security token included in the request is invalid.";
+const EXPIRED_TOKEN: &str = "The security token included in the request is expired";
 
 fn spoken(status: StatusCode, code: &'static str, member: &'static str, text: &str) -> Spoken {
     Spoken { status, code, member, text: Some(text.to_owned()), retry_after: None }
@@ -203,7 +227,10 @@ mod tests {
                 )),
             ),
             ("unknown, revoked or expired key", Fault::UnknownKey),
-            ("session token", Fault::SessionToken),
+            ("session token with a key that needs none", Fault::SessionToken(TokenFault::Needless)),
+            ("temporary key without its session token", Fault::SessionToken(TokenFault::Missing)),
+            ("temporary key with another session token", Fault::SessionToken(TokenFault::Wrong)),
+            ("temporary key that has expired", Fault::SessionToken(TokenFault::Expired)),
             ("signature of another secret or another request", Fault::WrongSignature),
             ("body above 1 MiB", Fault::TooLarge),
             ("body does not arrive", Fault::Slow),

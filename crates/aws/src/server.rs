@@ -10,7 +10,7 @@ use crate::api::{
 };
 use crate::channel::{Lobby, upgrade};
 use crate::proto::sigv4::{self, Claim, Terms};
-use crate::refusal::{About, Fault, Spoken};
+use crate::refusal::{About, Fault, Spoken, TokenFault};
 use crate::{Config, OPERATIONS};
 use axum::Router;
 use axum::body::Body;
@@ -25,7 +25,7 @@ use http::uri::Scheme;
 use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ravelin_engine::egress::Dialer;
-use ravelin_engine::identity::SignatureRefusal;
+use ravelin_engine::identity::{SignatureRefusal, Signed};
 use ravelin_engine::leg::SocketHandle;
 use ravelin_engine::{Caller, Contact, Control, Gate, Identity, Library, Pager};
 use ravelin_model::principal::AuthMethod;
@@ -207,13 +207,9 @@ impl Server {
         let claim = Claim::read(&signed_request(parts, &headers(parts))).map_err(Fault::Signature)?;
         let now = self.starter.control.now().await.map_err(refused)?;
         let terms = Terms { service, regions: self.config.regions.as_deref(), skew_max: self.config.skew_max };
-        let fault = match claim.check(now, &terms) {
-            Ok(()) if claim.has_token() => Fault::SessionToken,
-            Ok(()) => return Ok(claim),
-            Err(fault) => Fault::Signature(fault),
-        };
+        let Err(fault) = claim.check(now, &terms) else { return Ok(claim) };
         self.identity.refuse(&contact(parts)?, AuthMethod::SignedRequest, claim.key_id()).await;
-        Err(fault)
+        Err(Fault::Signature(fault))
     }
 
     async fn prove(&self, parts: &Parts, claim: &Claim, body: &[u8]) -> Result<Caller, Fault> {
@@ -224,11 +220,20 @@ impl Server {
             return Err(Fault::Signature(fault));
         }
         let expected = |secret: &secrecy::SecretString| claim.signature(secret.expose_secret(), &digest).into_bytes();
-        let proof = self.identity.signed_request(claim.key_id(), claim.presented().as_bytes(), contact, expected).await;
+        let signed = Signed {
+            key: claim.key_id(),
+            signature: claim.presented().as_bytes(),
+            session_token: claim.session_token(),
+        };
+        let proof = self.identity.signed_request(signed, contact, expected).await;
         proof.map_err(|refusal| match refusal {
             SignatureRefusal::UnknownKey => Fault::UnknownKey,
+            SignatureRefusal::NeedlessToken => Fault::SessionToken(TokenFault::Needless),
+            SignatureRefusal::WrongToken if claim.session_token().is_none() => Fault::SessionToken(TokenFault::Missing),
+            SignatureRefusal::WrongToken => Fault::SessionToken(TokenFault::Wrong),
+            SignatureRefusal::Expired => Fault::SessionToken(TokenFault::Expired),
             SignatureRefusal::WrongSignature => {
-                let canonical = String::from_utf8_lossy(claim.canonical_head());
+                let canonical = claim.canonical_for_log();
                 tracing::debug!(key = claim.key_id(), %canonical, body = digest, "a signature does not match");
                 Fault::WrongSignature
             }

@@ -15,7 +15,7 @@ use crate::recording::Recordings;
 use crate::registry::{Live, Registry};
 use futures_util::stream::{self, StreamExt};
 use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
-use ravelin_model::credential::{Credential, CredentialKind};
+use ravelin_model::credential::{Credential, CredentialKind, TEMPORARY_KEY_LIFE, TEMPORARY_KEY_LIFE_MAX};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{EntryPage, EventPage, Reading, Sinks, Store};
 use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
@@ -91,6 +91,8 @@ pub struct Issued {
     pub credential: Credential,
     /// What the holder needs; for an API token the whole token.
     pub secret: SecretString,
+    /// What each request of a temporary key bears beside its signature; for no other kind.
+    pub session_token: Option<SecretString>,
 }
 
 /// The use cases of the control dialects. Cheap to clone.
@@ -749,8 +751,11 @@ impl Control {
 /// Makes and stores a credential. The one place where secrets of credentials are born; also for the command that
 /// issues a deployment's first credential before anything serves.
 ///
+/// A temporary key lasts [`TEMPORARY_KEY_LIFE`] unless `expires` says otherwise.
+///
 /// # Errors
-/// What the store refuses.
+/// [`Refusal::Invalid`] for a temporary key that would last longer than [`TEMPORARY_KEY_LIFE_MAX`]; what the store
+/// refuses.
 pub async fn issue(
     store: &dyn Store,
     master: &MasterKey,
@@ -761,6 +766,11 @@ pub async fn issue(
     by: &Actor,
 ) -> Result<Issued, Refusal> {
     let random: [u8; 16] = random_bytes();
+    let key_id = |prefix: &str| {
+        let tail: String = random.iter().map(|b| char::from(BASE32[usize::from(b % 32)])).collect();
+        format!("{prefix}{tail}")
+    };
+    let (mut expires, mut session_token) = (expires, None);
     let (id, secret, digest) = match kind {
         CredentialKind::Token => {
             let id = hex(&random[..8]);
@@ -770,9 +780,20 @@ pub async fn issue(
             (id, SecretString::from(token), Some(digest))
         }
         CredentialKind::SigningKey => {
-            let tail: String = random.iter().map(|b| char::from(BASE32[usize::from(b % 32)])).collect();
-            let id = format!("RVLK{tail}");
+            let id = key_id("RVLK");
             let secret = master.signing_secret(&id);
+            (id, secret, None)
+        }
+        CredentialKind::TemporaryKey => {
+            let now = store.now().await?;
+            let at = *expires.get_or_insert(now.plus(TEMPORARY_KEY_LIFE));
+            if at > now.plus(TEMPORARY_KEY_LIFE_MAX) {
+                let hours = TEMPORARY_KEY_LIFE_MAX.as_secs() / 3600;
+                return Err(Refusal::invalid("expires", format!("a temporary key lasts at most {hours} hours")));
+            }
+            let id = key_id("RVLT");
+            let secret = master.signing_secret(&id);
+            session_token = Some(master.session_token(&id));
             (id, secret, None)
         }
         CredentialKind::ClientSecret => {
@@ -794,7 +815,7 @@ pub async fn issue(
         revoked: None,
     };
     let credential = store.add_credential(credential, by).await?;
-    Ok(Issued { credential, secret })
+    Ok(Issued { credential, secret, session_token })
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// How long a connection to a target may take to come up.
 pub const DIAL_MAX: Duration = Duration::from_secs(10);
@@ -161,25 +162,37 @@ pub trait Far: Send + Sync {
 /// A target that was reached for one session. Dropping it lets go of the connection.
 pub struct Reached {
     far: Box<dyn Far>,
+    ended: CancellationToken,
 }
 
 impl Reached {
-    pub(crate) fn new(far: Box<dyn Far>) -> Self {
-        Self { far }
+    /// `ended` is cancelled when the session is asked to end.
+    pub(crate) fn new(far: Box<dyn Far>, ended: CancellationToken) -> Self {
+        Self { far, ended }
     }
 
     pub(crate) async fn open(&self, opening: Opening) -> Result<Duct, NotOpened> {
         self.far.open(opening).await
     }
 
-    /// Resolves when the connection is gone, with why.
+    /// Resolves when the connection is gone, with why; never once the session was asked to end.
     pub async fn lost(&self) -> Unreached {
-        self.far.lost().await
+        let unreached = self.far.lost().await;
+        before_the_end(&self.ended).await;
+        unreached
     }
 
     /// Takes leave in the protocol's own way. The caller bounds the time.
     pub async fn take_leave(&self) {
         self.far.take_leave().await;
+    }
+}
+
+/// INVARIANT: the end of a session is known before its target is cut off, so what came of that cut is not taken for the
+/// cause of the end: whoever would tell it waits here, and hears of the end instead.
+pub(crate) async fn before_the_end(ended: &CancellationToken) {
+    if ended.is_cancelled() {
+        std::future::pending().await
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::denials::Denials;
 use crate::directory::Directory;
-use crate::egress::{Dialer, Duct, NotOpened, Opening, Reached, Unreached};
+use crate::egress::{self, Dialer, Duct, NotOpened, Opening, Reached, Unreached};
 use crate::identity::{Caller, SOFTWARE_CHARS_MAX, still_known};
 use crate::keys::random_bytes;
 use crate::leg::Leg;
@@ -369,7 +369,13 @@ impl Admission {
             return Err(Unreached::new(EndReason::InternalError, "a session that logs in has no login"));
         };
         let hold = |leg| self.live.attach_target(leg);
-        dialer.dial(&self.live.target, way, &hold).await.map(Reached::new)
+        match dialer.dial(&self.live.target, way, &hold).await {
+            Ok(far) => Ok(Reached::new(far, self.live.ended.clone())),
+            Err(unreached) => {
+                egress::before_the_end(&self.live.ended).await;
+                Err(unreached)
+            }
+        }
     }
 
     /// Opens something on a target that was reached, after the policy has permitted it. What the session is for is noted

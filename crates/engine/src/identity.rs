@@ -255,30 +255,62 @@ impl Identity {
         }
     }
 
-    /// The caller who signed a request with the key `id`. `expected` computes the signature that the right secret gives;
-    /// the comparison takes the same time wherever they differ.
+    /// The caller who signed a request. `expected` computes the signature that the right secret gives; each comparison
+    /// takes the same time wherever they differ.
     ///
     /// # Errors
     /// [`SignatureRefusal`], which tells an unknown key from a wrong signature, because some dialects must.
     pub async fn signed_request(
         &self,
-        id: &str,
-        presented: &[u8],
+        signed: Signed<'_>,
         contact: Contact,
         expected: impl FnOnce(&SecretString) -> Vec<u8> + Send,
     ) -> Result<Caller, SignatureRefusal> {
-        let found = self.valid(id, CredentialKind::SigningKey).await.map_err(SignatureRefusal::Other)?;
-        let Some((principal, credential)) = found else {
-            self.refuse(&contact, AuthMethod::SignedRequest, id).await;
-            return Err(SignatureRefusal::UnknownKey);
-        };
-        let expected = expected(&self.master.signing_secret(id));
-        if verify_slices_are_equal(&expected, presented).is_err() {
-            self.refuse(&contact, AuthMethod::SignedRequest, id).await;
-            return Err(SignatureRefusal::WrongSignature);
+        match self.check_signed(&signed, expected).await {
+            Ok((principal, credential)) => {
+                let accepted = self.accept(principal, AuthMethod::SignedRequest, contact, credential.id).await;
+                accepted.map_err(SignatureRefusal::Other)
+            }
+            Err(SignatureRefusal::Other(refusal)) => Err(SignatureRefusal::Other(refusal)),
+            Err(refused) => {
+                self.refuse(&contact, AuthMethod::SignedRequest, signed.key).await;
+                Err(refused)
+            }
         }
-        let accepted = self.accept(principal, AuthMethod::SignedRequest, contact, credential.id).await;
-        accepted.map_err(SignatureRefusal::Other)
+    }
+
+    async fn check_signed(
+        &self,
+        signed: &Signed<'_>,
+        expected: impl FnOnce(&SecretString) -> Vec<u8> + Send,
+    ) -> Result<(Arc<Principal>, Credential), SignatureRefusal> {
+        let found = self.known(signed.key).await.map_err(SignatureRefusal::Other)?;
+        let (principal, credential) = found.ok_or(SignatureRefusal::UnknownKey)?;
+        let now = self.store.now().await.map_err(SignatureRefusal::Other)?;
+        let temporary = match credential.kind {
+            CredentialKind::TemporaryKey => true,
+            CredentialKind::SigningKey if credential.is_valid(now) => false,
+            CredentialKind::SigningKey | CredentialKind::Token | CredentialKind::ClientSecret => {
+                return Err(SignatureRefusal::UnknownKey);
+            }
+        };
+        match signed.session_token {
+            Some(_) if !temporary => return Err(SignatureRefusal::NeedlessToken),
+            Some(token) => {
+                let right = self.master.session_token(signed.key);
+                verify_slices_are_equal(right.expose_secret().as_bytes(), token)
+                    .map_err(|_differs| SignatureRefusal::WrongToken)?;
+            }
+            None if temporary => return Err(SignatureRefusal::WrongToken),
+            None => {}
+        }
+        let expected = expected(&self.master.signing_secret(signed.key));
+        verify_slices_are_equal(&expected, signed.signature).map_err(|_differs| SignatureRefusal::WrongSignature)?;
+        // Told to whoever held it only.
+        if !credential.is_valid(now) {
+            return Err(SignatureRefusal::Expired);
+        }
+        Ok((principal, credential))
     }
 
     async fn by_secret(
@@ -333,11 +365,18 @@ impl Identity {
 
     /// The principal and the credential, when both are good now.
     async fn valid(&self, id: &str, kind: CredentialKind) -> Result<Option<(Arc<Principal>, Credential)>, Refusal> {
-        let Ok(id) = CredentialId::parse(id) else { return Ok(None) };
-        let Some(credential) = self.store.credential(&id).await? else { return Ok(None) };
-        if credential.kind != kind || !credential.is_valid(self.store.now().await?) {
+        let Some(found) = self.known(id).await?.filter(|(_, credential)| credential.kind == kind) else {
             return Ok(None);
-        }
+        };
+        let now = self.store.now().await?;
+        Ok(Some(found).filter(|(_, credential)| credential.is_valid(now)))
+    }
+
+    /// The principal and the credential of any kind, when it was not revoked; it may have expired.
+    async fn known(&self, id: &str) -> Result<Option<(Arc<Principal>, Credential)>, Refusal> {
+        let Ok(id) = CredentialId::parse(id) else { return Ok(None) };
+        let found = self.store.credential(&id).await?.filter(|credential| credential.revoked.is_none());
+        let Some(credential) = found else { return Ok(None) };
         let rules = self.directory.rules();
         Ok(rules.inventory.principal(&credential.principal).cloned().map(|principal| (principal, credential)))
     }
@@ -366,11 +405,28 @@ impl Identity {
     }
 }
 
+/// What a signed request says of itself, as far as this has to be checked here.
+#[derive(Clone, Copy)]
+pub struct Signed<'a> {
+    /// The key's id.
+    pub key: &'a str,
+    /// The signature, in the dialect's form.
+    pub signature: &'a [u8],
+    /// The session token that came along. INVARIANT: covered by the signature.
+    pub session_token: Option<&'a [u8]>,
+}
+
 /// Why a signed request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureRefusal {
     /// No valid key of that id.
     UnknownKey,
+    /// The key is not temporary, and a session token came along.
+    NeedlessToken,
+    /// The key is temporary, and its session token is missing or another.
+    WrongToken,
+    /// Everything is right, but the temporary key has expired.
+    Expired,
     /// The key is known and the signature is not its.
     WrongSignature,
     /// Something else stood in the way.

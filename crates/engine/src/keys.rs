@@ -47,6 +47,14 @@ impl MasterKey {
         text.truncate(40);
         SecretString::from(text)
     }
+
+    /// The token that requests of the temporary key `id` bear: 47 characters that no URL has to encode. As with the
+    /// secret, the same id gives the same token, and none is stored.
+    #[must_use]
+    pub fn session_token(&self, id: &str) -> SecretString {
+        let tag = hmac::sign(&self.derive("ravelin/session-token"), id.as_bytes());
+        SecretString::from(format!("RVLS{}", URL_SAFE_NO_PAD.encode(tag.as_ref())))
+    }
 }
 
 impl std::fmt::Debug for MasterKey {
@@ -90,5 +98,10 @@ mod tests {
         assert_ne!(secret(&one, "A"), secret(&one, "B"));
         assert_ne!(secret(&one, "A"), secret(&two, "A"));
         assert_eq!(format!("{one:?}"), "MasterKey");
+        let token = |k: &MasterKey, id: &str| k.session_token(id).expose_secret().to_owned();
+        assert_eq!((token(&one, "A"), token(&one, "A").len()), (token(&one, "A"), 47));
+        assert_ne!(token(&one, "A"), token(&one, "B"));
+        assert_ne!(token(&one, "A"), token(&two, "A"));
+        assert!(!token(&one, "A").contains(&secret(&one, "A")[..20]), "each has a purpose of its own");
     }
 }

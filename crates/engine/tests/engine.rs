@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use ravelin_engine::control::Termination;
 use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::identity::{SignatureRefusal, Signed};
 use ravelin_engine::leg::Leg;
 use ravelin_engine::relay::{Flow, ReadSource, WriteSink};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
@@ -659,16 +660,50 @@ async fn proofs_of_every_kind_lead_to_one_principal_and_can_be_revoked() {
     let key = issue(CredentialKind::SigningKey).await.expect("issued");
     let id = key.credential.id.as_str();
     let sign = |secret: &secrecy::SecretString| secret.expose_secret().as_bytes().to_vec();
-    let signed = identity.signed_request(id, key.secret.expose_secret().as_bytes(), contact(), sign).await;
-    assert_eq!(signed.expect("valid").name(), &bob);
-    assert!(identity.signed_request(id, b"other", contact(), sign).await.is_err());
+    let secret = key.secret.expose_secret().as_bytes();
+    let plain = Signed { key: id, signature: secret, session_token: None };
+    assert_eq!(identity.signed_request(plain, contact(), sign).await.expect("valid").name(), &bob);
+    let refused = async |signed| identity.signed_request(signed, contact(), sign).await.expect_err("refused");
+    assert_eq!(refused(Signed { signature: b"other", ..plain }).await, SignatureRefusal::WrongSignature);
+    assert_eq!(refused(Signed { session_token: Some(b""), ..plain }).await, SignatureRefusal::NeedlessToken);
 
-    for issued in [&token, &client, &key] {
+    let temporary = issue(CredentialKind::TemporaryKey).await.expect("issued");
+    let session_token = temporary.session_token.as_ref().expect("a temporary key has a token").expose_secret();
+    let whole = Signed {
+        key: temporary.credential.id.as_str(),
+        signature: temporary.secret.expose_secret().as_bytes(),
+        session_token: Some(session_token.as_bytes()),
+    };
+    assert_eq!(identity.signed_request(whole, contact(), sign).await.expect("valid").name(), &bob);
+    let cut = session_token.get(..session_token.len() - 1).expect("ASCII");
+    for token in [None, Some(&b""[..]), Some(cut.as_bytes())] {
+        assert_eq!(refused(Signed { session_token: token, ..whole }).await, SignatureRefusal::WrongToken);
+    }
+    assert_eq!(refused(Signed { signature: b"other", ..whole }).await, SignatureRefusal::WrongSignature);
+    let life = temporary.credential.expires.expect("it ends").since(temporary.credential.created);
+    assert!(life <= Duration::from_secs(12 * 3600), "{life:?}");
+    let too_long = temporary.credential.created.plus(Duration::from_secs(37 * 3600));
+    let refusal = control.issue_credential(&alice, &bob, CredentialKind::TemporaryKey, "", Some(too_long)).await;
+    assert!(matches!(&refusal, Err(Refusal::Invalid { field, .. }) if field == "expires"), "{refusal:?}");
+    // One that has expired: whoever holds all of it is told so, anybody else is not.
+    let gone = Some(temporary.credential.created);
+    let gone = control.issue_credential(&alice, &bob, CredentialKind::TemporaryKey, "", gone).await.expect("issued");
+    let expired = Signed {
+        key: gone.credential.id.as_str(),
+        signature: gone.secret.expose_secret().as_bytes(),
+        session_token: gone.session_token.as_ref().map(|token| token.expose_secret().as_bytes()),
+    };
+    assert_eq!(refused(expired).await, SignatureRefusal::Expired);
+    assert_eq!(refused(Signed { signature: b"other", ..expired }).await, SignatureRefusal::WrongSignature);
+
+    for issued in [&token, &client, &key, &temporary] {
         control.revoke_credential(&alice, &issued.credential.id).await.expect("revoked");
     }
     assert!(identity.token(&token.secret, contact()).await.is_err());
     assert!(identity.client_secret(client.credential.id.as_str(), &client.secret, contact()).await.is_err());
-    assert!(identity.signed_request(id, key.secret.expose_secret().as_bytes(), contact(), sign).await.is_err());
+    for signed in [plain, whole] {
+        assert_eq!(refused(signed).await, SignatureRefusal::UnknownKey, "a revoked key is no key");
+    }
 
     let himself = world.caller("bob").await;
     let refused = control.issue_credential(&himself, &bob, CredentialKind::Token, "", None).await;

@@ -6,6 +6,12 @@
 use crate::id::{CredentialId, PrincipalName};
 use crate::time::Time;
 use std::fmt;
+use std::time::Duration;
+
+/// How long a temporary key lasts unless its issuer says otherwise.
+pub const TEMPORARY_KEY_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How long a temporary key may last.
+pub const TEMPORARY_KEY_LIFE_MAX: Duration = Duration::from_secs(36 * 3600);
 
 /// What a credential is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,14 +20,16 @@ pub enum CredentialKind {
     Token,
     /// A shared key that signs requests.
     SigningKey,
+    /// A shared key that signs requests for some hours, beside a token that goes with each of them.
+    TemporaryKey,
     /// A client id and secret for the token endpoint.
     ClientSecret,
 }
 
 impl CredentialKind {
     /// All kinds.
-    pub const ALL: [CredentialKind; 3] =
-        [CredentialKind::Token, CredentialKind::SigningKey, CredentialKind::ClientSecret];
+    pub const ALL: [CredentialKind; 4] =
+        [CredentialKind::Token, CredentialKind::SigningKey, CredentialKind::TemporaryKey, CredentialKind::ClientSecret];
 
     /// The word used in rows, logs and answers.
     #[must_use]
@@ -29,6 +37,7 @@ impl CredentialKind {
         match self {
             CredentialKind::Token => "token",
             CredentialKind::SigningKey => "signing_key",
+            CredentialKind::TemporaryKey => "temporary_key",
             CredentialKind::ClientSecret => "client_secret",
         }
     }
@@ -55,7 +64,7 @@ pub struct Credential {
     pub kind: CredentialKind,
     /// Whom it proves.
     pub principal: PrincipalName,
-    /// SHA-256 of the secret; `None` for a signing key.
+    /// SHA-256 of the secret; `None` for a key that signs, of either kind.
     pub digest: Option<[u8; 32]>,
     /// What the issuer noted on it.
     pub note: String,

@@ -423,6 +423,7 @@ pub(crate) fn credential(credential: &Credential) -> wire::Credential {
         kind: match credential.kind {
             CredentialKind::Token => wire::CredentialKind::Token,
             CredentialKind::SigningKey => wire::CredentialKind::Aws,
+            CredentialKind::TemporaryKey => wire::CredentialKind::AwsTemporary,
             CredentialKind::ClientSecret => wire::CredentialKind::Azure,
         },
         principal: credential.principal.to_string(),
@@ -438,6 +439,7 @@ pub(crate) fn credential_kind(kind: wire::CredentialKind) -> CredentialKind {
     match kind {
         wire::CredentialKind::Token => CredentialKind::Token,
         wire::CredentialKind::Aws => CredentialKind::SigningKey,
+        wire::CredentialKind::AwsTemporary => CredentialKind::TemporaryKey,
         wire::CredentialKind::Azure => CredentialKind::ClientSecret,
     }
 }

@@ -563,6 +563,8 @@ pub enum CredentialKind {
     Token,
     /// An AWS access key.
     Aws,
+    /// An AWS access key with a session token, for 12 hours unless told otherwise and 36 at most.
+    AwsTemporary,
     /// An Azure client id and secret.
     Azure,
 }
@@ -610,7 +612,8 @@ pub struct IssueCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub note: Option<String>,
-    /// When it stops working: a time in RFC 3339, or how long it lasts, such as `90d` or `12h`. Never unless given.
+    /// When it stops working: a time in RFC 3339, or how long it lasts, such as `90d` or `12h`. Unless given, never, and
+    /// after 12 hours for a temporary one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
 }
@@ -622,6 +625,9 @@ pub struct IssuedCredential {
     pub credential: Credential,
     /// What the holder needs; for a token the whole token.
     pub secret: String,
+    /// What goes with each request of a temporary AWS access key; for no other kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
 }
 
 impl std::fmt::Debug for IssuedCredential {

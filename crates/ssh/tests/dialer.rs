@@ -62,8 +62,9 @@ async fn commands_keep_their_streams_apart_and_shells_have_their_terminal() {
     assert_eq!(row.draft.kind, Kind::Exec, "what it was opened for first");
     let ending = admission.end(EndReason::TargetClosed, "exit status 5").await;
     assert_eq!(ending.reason, EndReason::TargetClosed);
-    let lost = tokio::time::timeout(LIMIT, reached.lost()).await;
-    assert!(lost.is_ok(), "the end of the session closes the target's socket");
+    // The end of the session has closed the target's socket, which is no loss that anybody should hear of.
+    let lost = tokio::time::timeout(Duration::from_millis(300), reached.lost()).await;
+    assert!(lost.is_err(), "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

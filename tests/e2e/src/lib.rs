@@ -3,6 +3,8 @@
 //! Clients are found through the environment that `cargo xtask e2e` sets. A test whose client is missing says so and
 //! is skipped on a person's machine; under `CI=true` it fails. Nothing here knows the product's code.
 
+pub mod carry;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -365,6 +367,18 @@ impl Server {
     pub fn destination(&self) -> String {
         let [user, target, host] = ["RAVELIN_SSH_USER", "RAVELIN_TARGET", "RAVELIN_SSH_HOST"].map(|v| self.var(v));
         format!("{user}:{target}@{host}")
+    }
+
+    /// A live session over ssh that goes on until somebody ends it, with its id.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn session_by_ssh(&self, ssh: &Path) -> (Running, String) {
+        let mut session = Running::start(&mut self.ssh(ssh, &["-tt", &self.destination(), "echo up; sleep 600"]));
+        session.expect("up");
+        let id = self.one_live("connected")["id"].as_str().expect("an id").to_owned();
+        (session, id)
     }
 
     /// The live sessions as our own command line lists them.

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Token,
     /// An AWS access key
     Aws,
+    /// An AWS access key with a session token, for 12 hours unless --expires says otherwise
+    AwsTemporary,
     /// An Azure client id and secret
     Azure,
 }
@@ -49,9 +51,12 @@ pub struct IssueArgs {
     /// A note on it
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// When it stops working: 90d, 12h, or a time in RFC 3339 [default: never]
-    #[arg(long, value_name = "WHEN")]
+    /// When it stops working: 90d, 12h, or a time in RFC 3339 [default: never, or 12h for aws-temporary]
+    #[arg(long, visible_alias = "ttl", value_name = "WHEN")]
     expires: Option<String>,
+    /// Print a temporary AWS access key as programs after `credential_process` in ~/.aws/config do
+    #[arg(long, conflicts_with = "kind")]
+    credential_process: bool,
 }
 
 /// What to list.
@@ -88,14 +93,18 @@ pub(crate) async fn carry_out(
 }
 
 async fn issue(client: &Client, screen: &Screen, args: IssueArgs) -> Result<ExitCode, Failure> {
-    let kind = match args.kind {
+    let wanted = if args.credential_process { Kind::AwsTemporary } else { args.kind };
+    let kind = match wanted {
         Kind::Token => CredentialKind::Token,
         Kind::Aws => CredentialKind::Aws,
+        Kind::AwsTemporary => CredentialKind::AwsTemporary,
         Kind::Azure => CredentialKind::Azure,
     };
     let wish = wire::IssueCredential { kind, principal: args.user, note: args.note, expires: args.expires };
     let issued: wire::IssuedCredential = client.post(&["credentials"], &wish, Duration::ZERO).await?;
-    if screen.format == Format::Table {
+    if args.credential_process {
+        screen::print(&for_process(&issued))?;
+    } else if screen.format == Format::Table {
         screen::print(&paste(&issued))?;
         let until = issued.credential.expires.as_deref().map_or_else(
             || "it does not expire".to_owned(),
@@ -104,8 +113,18 @@ async fn issue(client: &Client, screen: &Screen, args: IssueArgs) -> Result<Exit
         screen::note(&format!("for {}; {until}; the secret is not shown again", issued.credential.principal));
     } else {
         screen.show(&issued, || View {
-            columns: vec![Column::whole("ID"), Column::whole("SECRET")],
-            rows: vec![vec![Cell::new(&issued.credential.id), Cell::new(&issued.secret)]],
+            columns: ["ID", "SECRET"]
+                .into_iter()
+                .chain(issued.session_token.as_ref().map(|_| "SESSION TOKEN"))
+                .map(Column::whole)
+                .collect(),
+            rows: vec![
+                [&issued.credential.id, &issued.secret]
+                    .into_iter()
+                    .chain(&issued.session_token)
+                    .map(Cell::new)
+                    .collect(),
+            ],
             empty: "",
         })?;
     }
@@ -119,9 +138,28 @@ fn paste(issued: &wire::IssuedCredential) -> String {
     let (id, secret) = (quoted(&issued.credential.id), quoted(&issued.secret));
     match issued.credential.kind {
         CredentialKind::Token => format!("export RAVELIN_TOKEN={secret}\n"),
-        CredentialKind::Aws => format!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}\n"),
+        CredentialKind::Aws | CredentialKind::AwsTemporary => {
+            let token = issued.session_token.as_deref().map(quoted);
+            let token = token.map(|token| format!("export AWS_SESSION_TOKEN={token}\n")).unwrap_or_default();
+            format!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}\n{token}")
+        }
         CredentialKind::Azure => format!("export AZURE_CLIENT_ID={id}\nexport AZURE_CLIENT_SECRET={secret}\n"),
     }
+}
+
+/// What the SDKs read of a program that `credential_process` names.
+///
+/// Source: "Source credentials with an external process", AWS SDKs and Tools Reference Guide, read 2026-11.
+fn for_process(issued: &wire::IssuedCredential) -> String {
+    let wire::IssuedCredential { credential, secret, session_token } = issued;
+    let said = serde_json::json!({
+        "Version": 1,
+        "AccessKeyId": credential.id,
+        "SecretAccessKey": secret,
+        "SessionToken": session_token,
+        "Expiration": credential.expires,
+    });
+    format!("{said}\n")
 }
 
 async fn ls(client: &Client, screen: &Screen, args: LsArgs) -> Result<ExitCode, Failure> {
@@ -203,6 +241,7 @@ fn view(credentials: &[wire::Credential], screen: &Screen) -> View {
                 let kind = match credential.kind {
                     CredentialKind::Token => "token",
                     CredentialKind::Aws => "aws",
+                    CredentialKind::AwsTemporary => "aws-temporary",
                     CredentialKind::Azure => "azure",
                 };
                 let standing = standing(credential, screen);
@@ -261,10 +300,13 @@ mod tests {
 
     #[test]
     fn a_secret_can_be_pasted() {
-        let issued = wire::IssuedCredential { credential: aws(), secret: "s'$(x)".to_owned() };
-        assert_eq!(
-            paste(&issued),
-            "export AWS_ACCESS_KEY_ID='RVLKABCDEFGHIJKLMNOP'\nexport AWS_SECRET_ACCESS_KEY='s$(x)'\n"
-        );
+        let mut issued = wire::IssuedCredential { credential: aws(), secret: "s'$(x)".to_owned(), session_token: None };
+        let plain = "export AWS_ACCESS_KEY_ID='RVLKABCDEFGHIJKLMNOP'\nexport AWS_SECRET_ACCESS_KEY='s$(x)'\n";
+        assert_eq!(paste(&issued), plain);
+        issued.credential.kind = CredentialKind::AwsTemporary;
+        issued.session_token = Some("RVLSt".to_owned());
+        assert_eq!(paste(&issued), format!("{plain}export AWS_SESSION_TOKEN='RVLSt'\n"));
+        let process: serde_json::Value = serde_json::from_str(&for_process(&issued)).expect("JSON");
+        assert_eq!((&process["Version"], &process["SessionToken"]), (&1.into(), &"RVLSt".into()));
     }
 }

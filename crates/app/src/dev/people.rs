@@ -89,6 +89,8 @@ pub(super) async fn credentials(people: &[Person], node: &Node, state: &StateDir
         let mut one = kept.0.get(name.as_str()).cloned().unwrap_or_default();
         for kind in CredentialKind::ALL {
             let id = match kind {
+                // Whoever wants one for some hours issues it.
+                CredentialKind::TemporaryKey => continue,
                 CredentialKind::Token => one.token.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.split('_').next()),
                 CredentialKind::SigningKey => Some(one.aws_id.as_str()),
                 CredentialKind::ClientSecret => Some(one.azure_id.as_str()),
@@ -102,6 +104,7 @@ pub(super) async fn credentials(people: &[Person], node: &Node, state: &StateDir
                     .map_err(in_full)?;
             let (id, secret) = (issued.credential.id.to_string(), issued.secret.expose_secret().to_owned());
             match kind {
+                CredentialKind::TemporaryKey => {}
                 CredentialKind::Token => one.token = secret,
                 CredentialKind::SigningKey => one.aws_id = id,
                 CredentialKind::ClientSecret => (one.azure_id, one.azure_secret) = (id, secret),

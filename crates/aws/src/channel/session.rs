@@ -251,10 +251,7 @@ impl<'a> Desk<'a> {
             if let Some(done) = self.done(now) {
                 return done;
             }
-            let turn = self.turn(seat, &mut openings, now).await;
-            // The end of a session is known before its target is cut off; what came of that cut is not its cause.
-            let turn = self.admission.ending().now_or_never().map_or(turn, Turn::Ending);
-            match turn {
+            match self.turn(seat, &mut openings, now).await {
                 Turn::Ending(ending) => {
                     self.farewell(&ending, word).await;
                     return (ending.reason, ending.detail);
@@ -765,7 +762,12 @@ async fn login(admission: &Admission, dialer: &dyn Dialer) -> Result<Reached, Un
 
 async fn connected(admission: &Admission) -> Result<(), Unreached> {
     let refused = |refusal: ravelin_model::Refusal| Unreached::new(EndReason::InternalError, refusal.to_string());
-    admission.connected().await.map_err(refused)
+    let connected = admission.connected().await;
+    if connected.is_err() && admission.ending().now_or_never().is_some() {
+        // Refused because the session was asked to end, of which its desk hears.
+        return std::future::pending().await;
+    }
+    connected.map_err(refused)
 }
 
 /// One connection to the target's own port.
@@ -824,22 +826,26 @@ async fn hear_word(told: Option<&mut &mut mpsc::Receiver<String>>) -> Option<Str
 /// Both directions of a stream, until the target's end of it, or until nobody feeds it any more.
 async fn pump(relay: Relay, duct: Duct, mut from_client: Fed, mut to_client: Voice) {
     let Duct { mut source, mut sink } = duct;
-    {
+    let over = {
         let inward = relay.pump(Flow::In, &mut from_client, &mut sink);
         let outward = relay.pump(Flow::Out, &mut source, &mut to_client);
         tokio::pin!(inward, outward);
-        tokio::select! {
-            _stopped = &mut outward => {}
+        let stopped = tokio::select! {
+            stopped = &mut outward => stopped,
             stopped = &mut inward => match stopped {
                 // A target that takes no more may still have something to say.
-                Stopped::SinkClosed => drop(outward.await),
-                Stopped::SourceClosed | Stopped::Ended => {}
+                Stopped::SinkClosed => outward.await,
+                Stopped::SourceClosed | Stopped::Ended => stopped,
             },
-        }
-    }
+        };
+        matches!(stopped, Stopped::Ended)
+    };
     sink.close().await;
-    // The desk may be gone.
-    let _over = to_client.say(Said::Closed).await;
+    // A stream that ended with its session has no end of its own to tell of.
+    if !over {
+        // The desk may be gone.
+        let _gone = to_client.say(Said::Closed).await;
+    }
 }
 
 /// What the client says on one stream.

@@ -184,6 +184,8 @@ pub struct Host {
     delivery: Delivery,
     purpose: Purpose,
     phase: Phase,
+    /// When a handshake was asked for that the client went on without; it may answer yet.
+    unshaken: Option<Instant>,
     /// Whether errors and exit codes have payloads of their own.
     apart: bool,
     /// Whether the exit code is told in any case.
@@ -213,7 +215,16 @@ impl Host {
             events.push_back(Event::Broken("the parameters are too long".to_owned()));
         }
         let phase = Phase::Shaking { since: epoch.instant };
-        Self { delivery, purpose, phase, apart: false, tells_exit: false, events, client_version: String::new() }
+        Self {
+            delivery,
+            purpose,
+            phase,
+            unshaken: None,
+            apart: false,
+            tells_exit: false,
+            events,
+            client_version: String::new(),
+        }
     }
 
     /// A connection is there. See [`Delivery::attach`].
@@ -294,17 +305,17 @@ impl Host {
         match payload_type {
             PayloadType::HandshakeResponse => self.shake(&payload, now),
             PayloadType::Output => {
+                self.begin_unshaken();
                 if matches!(self.phase, Phase::Shaking { .. }) {
-                    // Old clients and small ones speak at once; only a shell can go without a handshake.
-                    if self.purpose.session_type == "Port" {
-                        return self.broken("data before the handshake");
-                    }
-                    self.begin("");
+                    return self.broken("data before the handshake");
                 }
                 self.input(payload);
             }
             PayloadType::Size => match channel::size(&payload) {
-                Ok(wire::SizeData { cols, rows }) => self.events.push_back(Event::Resize { columns: cols, rows }),
+                Ok(wire::SizeData { cols, rows }) => {
+                    self.events.push_back(Event::Resize { columns: cols, rows });
+                    self.begin_unshaken();
+                }
                 Err(error) => tracing::debug!(%error, "a size was passed over"),
             },
             PayloadType::Flag => match Flag::decode(&payload) {
@@ -337,7 +348,10 @@ impl Host {
     }
 
     fn shake(&mut self, payload: &[u8], now: Instant) {
-        let Phase::Shaking { since } = self.phase else { return };
+        let since = match (&self.phase, self.unshaken.take()) {
+            (&Phase::Shaking { since }, _) | (Phase::Open(_), Some(since)) => since,
+            (Phase::Open(_) | Phase::Over, _) => return,
+        };
         let response = match channel::handshake_response(payload) {
             Ok(response) => response,
             Err(error) => return self.broken(&error.to_string()),
@@ -355,13 +369,34 @@ impl Host {
             return self.broken("the handshake could not be completed");
         }
         self.tells_exit = response.ravelin_exit_code;
-        self.begin(&response.client_version);
+        if matches!(self.phase, Phase::Open(_)) {
+            let _known = self.meet(&response.client_version);
+        } else {
+            self.begin(&response.client_version);
+        }
     }
 
-    fn begin(&mut self, client_version: &str) {
+    /// Old clients and small ones speak at once, and what a shell shows first may be what they wait for. Only a shell can go
+    /// without a handshake.
+    fn begin_unshaken(&mut self) {
+        if let Phase::Shaking { since } = self.phase
+            && self.purpose.session_type != "Port"
+        {
+            self.unshaken = Some(since);
+            self.begin("");
+        }
+    }
+
+    /// Notes which client it is, and what that means for what it is told.
+    fn meet(&mut self, client_version: &str) -> Option<[u64; 3]> {
         let version = numbers(client_version);
         self.apart = self.purpose.separate && version.is_some_and(|version| version > APART_AFTER);
         self.client_version = client_version.chars().filter(char::is_ascii_graphic).take(64).collect();
+        version
+    }
+
+    fn begin(&mut self, client_version: &str) {
+        let version = self.meet(client_version);
         self.phase = Phase::Open(match (self.purpose.forwards, version) {
             (false, _) => Streams::One,
             (true, Some(version)) if version >= MUX_SINCE => Streams::Mux(Mux::default()),
@@ -671,7 +706,22 @@ mod tests {
         pair.says(PayloadType::Output, &b"ls\n"[..]);
         let events = pair.run().0;
         assert_eq!(events[..2], [Event::Ready, Event::Open { stream: ONLY }]);
+        // A size is enough, because what the shell shows first may be waited for; a handshake that comes later is completed.
+        let size = || br#"{"cols":97,"rows":31}"#.to_vec();
+        let resize = || Event::Resize { columns: 97, rows: 31 };
+        let mut pair = Pair::new(false);
+        pair.says(PayloadType::Size, size());
+        assert_eq!(pair.run().0, [resize(), Event::Ready, Event::Open { stream: ONLY }]);
+        pair.shakes("1.2.677.0");
+        let (events, got) = pair.run();
+        let got: Vec<PayloadType> = got.into_iter().map(|(payload_type, _)| payload_type).collect();
+        assert_eq!((events, got), (Vec::new(), vec![PayloadType::HandshakeComplete]));
+        assert_eq!(pair.host.client_version(), "1.2.677.0");
+        pair.shakes("1.2.677.0");
+        assert!(pair.run().1.is_empty(), "once");
         let mut pair = Pair::new(true);
+        pair.says(PayloadType::Size, size());
+        assert_eq!(pair.run().0, [resize()]);
         pair.says(PayloadType::Output, &b"x"[..]);
         assert!(matches!(pair.run().0[..], [Event::Broken(_)]));
     }

@@ -37,6 +37,7 @@ pub const FIN: u64 = 2;
 
 const HEADER_LENGTH: u32 = 116;
 const SCHEMA_VERSION: u32 = 1;
+const DIGEST_BYTES: usize = 32;
 const TYPE_BYTES: usize = 32;
 
 /// What a message is for.
@@ -266,7 +267,7 @@ impl Message {
             | MessageType::ChannelClosed => true,
             MessageType::StartPublication | MessageType::PausePublication => false,
         };
-        if looked_at && !payload.is_empty() && sha256(&payload).as_ref() != &bytes[80..112] {
+        if looked_at && !payload.is_empty() && !is_digest(&payload, &bytes[80..112]) {
             return Err(Fault::Digest);
         }
         let mut id = [0; 16];
@@ -313,6 +314,17 @@ fn type_of(field: &[u8]) -> Option<MessageType> {
     let end = field.iter().rposition(|byte| !matches!(byte, b' ' | 0)).map_or(0, |last| last + 1);
     let start = field[..end].iter().position(|byte| !matches!(byte, b' ' | 0)).unwrap_or(end);
     MessageType::ALL.into_iter().find(|known| known.as_str().as_bytes() == &field[start..end])
+}
+
+/// Whether the field holds the payload's digest: all of it, or its first half in hexadecimal digits, which fills the
+/// field as well and is what the npm package `ssm-session` writes.
+///
+/// Source: `ssm-session` 1.0.6, read 2026-11.
+fn is_digest(payload: &[u8], field: &[u8]) -> bool {
+    let digest = sha256(payload);
+    let digest = digest.as_ref();
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    digest == field || digest.iter().take(DIGEST_BYTES / 2).flat_map(digits).eq(field.iter().copied())
 }
 
 fn sha256(payload: &[u8]) -> digest::Digest {
@@ -404,7 +416,14 @@ mod tests {
         assert_eq!(with(116, &[255; 4]), Err(Fault::PayloadLength { announced: u32::MAX, found: 3 }));
         assert_eq!(with(80, &[0]), Err(Fault::Digest));
         assert_eq!(with(120, b"L"), Err(Fault::Digest));
-        // Padding may be NULs, too.
+        // Padding may be NULs, too, and on the other side.
         assert!(with(4 + "input_stream_data".len(), &[0; 15]).is_ok());
+        assert!(with(4, &[&[0; 15][..], b"input_stream_data"].concat()).is_ok());
+        // The first half of the digest in digits is as good, and nothing shorter.
+        let digits = sha256(b"ls\n").as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert!(with(80, &digits.as_bytes()[..32]).is_ok());
+        assert_eq!(with(80, &digits.as_bytes()[32..]), Err(Fault::Digest));
+        assert_eq!(with(80, &digits.to_uppercase().as_bytes()[..32]), Err(Fault::Digest));
+        assert_eq!(with(80, &digits.as_bytes()[..16]), Err(Fault::Digest));
     }
 }

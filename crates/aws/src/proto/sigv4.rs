@@ -23,6 +23,10 @@ pub const EXPIRES_SECONDS_MAX: u32 = 604_800;
 /// Most names in a list of signed headers.
 pub const SIGNED_HEADERS_MAX: usize = 64;
 const TERMINATOR: &str = "aws4_request";
+const TOKEN_HEADER: &str = "x-amz-security-token";
+const TOKEN_PARAMETER: &str = "X-Amz-Security-Token";
+/// Which line of the canonical request holds its query.
+const QUERY_LINE: usize = 2;
 
 /// A request as it came, with nothing decoded.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +86,7 @@ pub struct Authorization<'a> {
 }
 
 /// What a request says of itself, with everything that its signature covers but the body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Claim {
     key_id: String,
     region: String,
@@ -93,9 +97,19 @@ pub struct Claim {
     expires: Option<Duration>,
     signature: String,
     unsigned: Option<String>,
-    token: bool,
+    session_token: Option<Vec<u8>>,
     declared_body: Option<Vec<u8>>,
     canonical_head: Vec<u8>,
+}
+
+impl std::fmt::Debug for Claim {
+    /// Without the session token, which the canonical form holds as well.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key_id, region, service, stamp, .. } = self;
+        let mut out = f.debug_struct("Claim");
+        out.field("key_id", key_id).field("region", region).field("service", service).field("stamp", stamp);
+        out.finish_non_exhaustive()
+    }
 }
 
 /// The time of signing, in both forms.
@@ -140,7 +154,7 @@ impl Claim {
         let stamp = std::str::from_utf8(&text).ok().and_then(Stamp::parse).ok_or_else(|| {
             malformed(&format!("Date must be in ISO-8601 'basic format'. Got '{}'", String::from_utf8_lossy(&text)))
         })?;
-        let token = one_header(request, "x-amz-security-token")?.is_some();
+        let token = one_header(request, TOKEN_HEADER)?;
         Self::build(request, &authorization, stamp, None, token, Some(name))
     }
 
@@ -170,7 +184,11 @@ impl Claim {
         let seconds = seconds.ok_or_else(|| {
             malformed(&format!("X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_SECONDS_MAX}"))
         })?;
-        let token = one("X-Amz-Security-Token")?.is_some() || one_header(request, "x-amz-security-token")?.is_some();
+        let token = match (one(TOKEN_PARAMETER)?, one_header(request, TOKEN_HEADER)?) {
+            (Some(_), Some(_)) => return Err(malformed("a session token stands either in the query or in a header")),
+            (Some(in_query), None) => Some(in_query.into_bytes()),
+            (None, in_header) => in_header,
+        };
         let authorization = authorization(&credential, &signed_headers, &signature)?;
         let expires = Duration::from_secs(u64::from(seconds));
         Self::build(request, &authorization, stamp, Some(expires), token, None)
@@ -181,7 +199,7 @@ impl Claim {
         authorization: &Authorization<'_>,
         stamp: Stamp,
         expires: Option<Duration>,
-        token: bool,
+        session_token: Option<Vec<u8>>,
         date_header: Option<&str>,
     ) -> Result<Self, Fault> {
         let signed = &authorization.signed_headers;
@@ -204,7 +222,7 @@ impl Claim {
             expires,
             signature: authorization.signature.to_owned(),
             unsigned,
-            token,
+            session_token,
             declared_body: one_header(request, "x-amz-content-sha256")?,
             canonical_head: canonical_head(request, signed)?,
         })
@@ -228,10 +246,11 @@ impl Claim {
         &self.signature
     }
 
-    /// Whether a session token came along.
+    /// The session token that came along. It is covered by the signature: a query is as a whole, and a header of AWS's
+    /// own has to be.
     #[must_use]
-    pub fn has_token(&self) -> bool {
-        self.token
+    pub fn session_token(&self) -> Option<&[u8]> {
+        self.session_token.as_deref()
     }
 
     /// Holds the claim against the clock and the terms.
@@ -331,10 +350,23 @@ impl Claim {
         hex(chain(key.as_ref(), &to_sign).as_ref())
     }
 
-    /// The canonical request up to the body's digest, for a log that explains a mismatch. Holds no secret.
+    /// The canonical request up to the body's digest, for a log that explains a mismatch: without the session token.
     #[must_use]
-    pub fn canonical_head(&self) -> &[u8] {
-        &self.canonical_head
+    pub fn canonical_for_log(&self) -> String {
+        const HIDDEN: &str = "(hidden)";
+        let head = String::from_utf8_lossy(&self.canonical_head);
+        let line = |(at, line): (usize, &str)| match line.split_once(':') {
+            Some((TOKEN_HEADER, _)) => format!("{TOKEN_HEADER}:{HIDDEN}"),
+            _ if at == QUERY_LINE => {
+                let pair = |pair: &str| match pair.split_once('=') {
+                    Some((TOKEN_PARAMETER, _)) => format!("{TOKEN_PARAMETER}={HIDDEN}"),
+                    _ => pair.to_owned(),
+                };
+                line.split('&').map(pair).collect::<Vec<_>>().join("&")
+            }
+            _ => line.to_owned(),
+        };
+        head.split('\n').enumerate().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 

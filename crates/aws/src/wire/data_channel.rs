@@ -16,7 +16,8 @@ pub struct OpenDataChannelInput {
     pub request_id: String,
     /// The token of `StartSession` or `ResumeSession`: a secret.
     pub token_value: String,
-    /// A UUID: new for every run of a client, the same when it comes back.
+    /// A UUID: new for every run of a client, the same when it comes back. The npm package `ssm-session` sends none.
+    #[serde(default)]
     pub client_id: String,
     /// Three or four numbers with dots; absent before plugin 1.2.677.
     #[serde(default, skip_serializing_if = "Option::is_none")]

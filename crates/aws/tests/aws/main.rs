@@ -3,6 +3,7 @@
 
 mod data_channel_goldens;
 mod delivery;
+mod documents;
 mod faults;
 mod operations;
 mod plugin;

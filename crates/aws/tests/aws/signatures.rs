@@ -11,17 +11,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 fn key() -> Key {
-    Key { id: "AKIDEXAMPLE".to_owned(), secret: SECRET.to_owned() }
+    Key { id: "AKIDEXAMPLE".to_owned(), secret: SECRET.to_owned(), session_token: None }
 }
 
-fn verify(request: &Request<Vec<u8>>, at: SystemTime, service: &str) -> Result<(), Fault> {
+fn read(request: &Request<Vec<u8>>) -> Result<Claim, Fault> {
     let headers: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let claim = Claim::read(&sigv4::Request {
+    Claim::read(&sigv4::Request {
         method: request.method().as_str(),
         path: request.uri().path(),
         query: request.uri().query().unwrap_or(""),
         headers: &headers,
-    })?;
+    })
+}
+
+fn verify(request: &Request<Vec<u8>>, at: SystemTime, service: &str) -> Result<(), Fault> {
+    let claim = read(request)?;
     let micros = at.duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
     let now = Time::from_micros(i64::try_from(micros).expect("a time of this era"));
     claim.check(now, &Terms { service, regions: None, skew_max: minutes(5) })?;
@@ -49,7 +53,8 @@ fn mutations<'a>(text: &'a str, by: &'a [u8]) -> impl Iterator<Item = String> + 
 #[test]
 fn no_single_byte_of_a_signed_request_may_change() {
     let at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let good = signed(&key(), &request("DescribeSessions", r#"{"State":"Active"}"#), at);
+    let key = Key { session_token: Some("FwoGZXIvYXdzEBc/+a==".to_owned()), ..key() };
+    let good = signed(&key, &request("DescribeSessions", r#"{"State":"Active"}"#), at);
     assert_eq!(verify(&good, at, "ssm"), Ok(()));
     let alphabet = b"0aAfzZ9./:;-_ ";
     let mut tried = 0;
@@ -62,7 +67,7 @@ fn no_single_byte_of_a_signed_request_may_change() {
         *changed.method_mut() = Method::from_bytes(method.as_bytes()).expect("a method");
         refused("method", changed);
     }
-    for name in ["x-amz-target", "host", "x-amz-date", "content-type", "authorization"] {
+    for name in ["x-amz-target", "host", "x-amz-date", "content-type", "x-amz-security-token", "authorization"] {
         let value = good.headers()[name].to_str().expect("ASCII").to_owned();
         for value in mutations(&value, alphabet) {
             // Blanks at an end, beside a blank or after a comma are no part of the value.
@@ -89,7 +94,7 @@ fn no_single_byte_of_a_signed_request_may_change() {
         *changed.uri_mut() = uri.parse().expect("a path");
         refused("uri", changed);
     }
-    for name in ["x-amz-date", "host", "content-type", "x-amz-target", "authorization"] {
+    for name in ["x-amz-date", "host", "content-type", "x-amz-target", "x-amz-security-token", "authorization"] {
         let mut changed = good.clone();
         changed.headers_mut().remove(name);
         refused("header taken away", changed);
@@ -132,6 +137,7 @@ proptest! {
         drift in -299_i64..=299,
         presign in any::<bool>(),
         checksum in any::<bool>(),
+        session_token in prop::option::of("[A-Za-z0-9+/=._~%& -]{0,60}[A-Za-z0-9+/=._~%&-]"),
     ) {
         let at = UNIX_EPOCH + Duration::from_secs(seconds + 1_000);
         let uri = query.map_or(path.clone(), |query| format!("{path}?{query}"));
@@ -150,9 +156,19 @@ proptest! {
         } else if checksum {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
-        let request = signed_for(&key(), &request, at, "us-east-1", "service", settings);
+        // Blanks in a header's value are not told apart by their number, so none stands at its begin or beside another.
+        let token = session_token.map(|text| text.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+        let key = Key { session_token: token.clone(), ..key() };
+        let request = signed_for(&key, &request, at, "us-east-1", "service", settings);
         let now = at.checked_add_signed(drift);
         prop_assert_eq!(verify(&request, now, "service"), Ok(()));
+        let claim = read(&request).expect("it was just verified");
+        prop_assert_eq!(claim.session_token(), token.as_deref().map(str::as_bytes));
+        if let Some(token) = token.filter(|token| token.len() > 20) {
+            let shown = format!("{claim:?} {}", claim.canonical_for_log());
+            prop_assert!(!shown.contains(&token) && !shown.contains(&token.replace('=', "%3D")), "{}", shown);
+            prop_assert_eq!(shown.matches("(hidden)").count(), 1);
+        }
     }
 
     #[test]
@@ -206,7 +222,16 @@ async fn each_wrong_proof_has_its_own_code() {
         plain.headers_mut().insert(name, HeaderValue::from_static(value));
         plain
     };
-    let token = with("x-amz-security-token", "token");
+    let token = |key: &Key, token: Option<&str>| Key { session_token: token.map(str::to_owned), ..key.clone() };
+    let hour = world.engine.control.now().await.expect("a time").plus(minutes(60));
+    let temporary = world.temporary("alice", hour).await;
+    let others = world.temporary("bob", hour).await.session_token.expect("a token");
+    let expired = world.temporary("alice", Time::EPOCH).await;
+    let expired_liar = Key { secret: "x".repeat(40), ..expired.clone() };
+    let mut unsigned_token = signed(&temporary, &plain, now);
+    unsigned_token.headers_mut().remove("x-amz-security-token");
+    let mut added_token = signed(&alice, &plain, now);
+    added_token.headers_mut().insert("x-amz-security-token", HeaderValue::from_static("token"));
     let wrong_body = with("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
     let stranger = Key { id: "AKIDEXAMPLE".to_owned(), ..alice.clone() };
     let liar = Key { secret: "x".repeat(40), ..alice.clone() };
@@ -220,7 +245,14 @@ async fn each_wrong_proof_has_its_own_code() {
         (sign(now, "mars-1", "ssm"), "InvalidSignatureException", "valid region, not 'mars-1'"),
         (signed(&stranger, &plain, now), "UnrecognizedClientException", "security token included"),
         (signed(&liar, &plain, now), "InvalidSignatureException", "does not match the signature you provided"),
-        (signed(&alice, &token, now), "UnrecognizedClientException", "unset AWS_SESSION_TOKEN"),
+        (signed(&token(&alice, Some("token")), &plain, now), "UnrecognizedClientException", "unset AWS_SESSION_TOKEN"),
+        (signed(&token(&temporary, None), &plain, now), "UnrecognizedClientException", "set AWS_SESSION_TOKEN to"),
+        (signed(&token(&temporary, Some("token")), &plain, now), "UnrecognizedClientException", "is not the one"),
+        (signed(&token(&temporary, Some(&others)), &plain, now), "UnrecognizedClientException", "is not the one"),
+        (unsigned_token, "InvalidSignatureException", "'x-amz-security-token' is not in the request"),
+        (added_token, "InvalidSignatureException", "'x-amz-security-token' must be a 'SignedHeader'"),
+        (signed(&expired, &plain, now), "ExpiredTokenException", "is expired"),
+        (signed(&expired_liar, &plain, now), "InvalidSignatureException", "does not match the signature you provided"),
         (signed(&alice, &wrong_body, now), "InvalidSignatureException", "x-amz-content-sha256"),
     ];
     for (request, code, text) in cases {
@@ -234,6 +266,45 @@ async fn each_wrong_proof_has_its_own_code() {
     assert_eq!(code, "MissingAuthenticationTokenException");
     let (_, code, _) = answered(&world, signed(&liar, &nonsense, now)).await;
     assert_eq!(code, "InvalidSignatureException");
+}
+
+#[tokio::test]
+async fn temporary_keys_work_with_their_token_and_until_they_are_revoked() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    let hour = world.engine.control.now().await.expect("a time").plus(minutes(60));
+    let key = world.temporary("bob", hour).await;
+    let plain = request("DescribeSessions", r#"{"State":"Active"}"#);
+    let mut presigned = SigningSettings::default();
+    presigned.signature_location = SignatureLocation::QueryParams;
+    presigned.expires_in = Some(minutes(1));
+    let both = || {
+        let mut query = plain.clone();
+        *query.uri_mut() = format!("http://{HOST}/").parse().expect("a URI");
+        let mut query = signed_for(&key, &query, SystemTime::now(), "eu-west-1", "ssm", presigned.clone());
+        *query.uri_mut() = query.uri().path_and_query().expect("a path").as_str().parse().expect("a path");
+        assert!(query.uri().query().is_some_and(|query| query.contains("X-Amz-Security-Token=RVLS")));
+        [signed(&key, &plain, SystemTime::now()), query]
+    };
+    for request in both() {
+        world.send(request).await.ok();
+    }
+    // The token stands in one place, and the signature covers it there.
+    let [mut header, mut query] = both();
+    let token = HeaderValue::from_str(key.session_token.as_deref().expect("a token")).expect("a value");
+    query.headers_mut().insert("x-amz-security-token", token);
+    assert_eq!(world.send(query).await.fault().0, "IncompleteSignatureException");
+    header.headers_mut().insert("x-amz-security-token", HeaderValue::from_static("RVLSother"));
+    assert_eq!(world.send(header).await.fault().0, "UnrecognizedClientException");
+    let id = ravelin_model::CredentialId::parse(&key.id).expect("a key's id");
+    world.engine.control.revoke_credential(&alice, &id).await.expect("revoked");
+    for request in both() {
+        let (code, text) = world.send(request).await.fault();
+        assert_eq!(
+            (code.as_str(), text.as_str()),
+            ("UnrecognizedClientException", "The security token included in the request is invalid.")
+        );
+    }
 }
 
 #[tokio::test]

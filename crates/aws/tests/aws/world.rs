@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use ravelin_engine::control::issue;
+use ravelin_engine::control::{Issued, issue};
 use ravelin_engine::egress::{Dialer, Far, Unreached};
 use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::identity::Signed;
 use ravelin_engine::leg::Leg;
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey};
@@ -19,7 +20,7 @@ use ravelin_model::policy::{Question, Resource, Scope};
 use ravelin_model::ports::Store;
 use ravelin_model::session::{Actor, EndReason, Kind};
 use ravelin_model::target::LoginWay;
-use ravelin_model::{NodeId, PrincipalName, Target};
+use ravelin_model::{NodeId, PrincipalName, Target, Time};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -74,6 +75,17 @@ impl Dialer for NoDialer {
 pub(crate) struct Key {
     pub(crate) id: String,
     pub(crate) secret: String,
+    pub(crate) session_token: Option<String>,
+}
+
+impl Key {
+    fn of(issued: &Issued) -> Self {
+        Self {
+            id: issued.credential.id.to_string(),
+            secret: issued.secret.expose_secret().to_owned(),
+            session_token: issued.session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -110,9 +122,7 @@ impl World {
             let owner = PrincipalName::parse(name).expect("a name");
             let issued =
                 issue(store.as_ref(), &master, &owner, CredentialKind::SigningKey, "test", None, &Actor::System);
-            let issued = issued.await.expect("an access key");
-            let id = issued.credential.id.to_string();
-            keys.insert(name, Key { id, secret: issued.secret.expose_secret().to_owned() });
+            keys.insert(name, Key::of(&issued.await.expect("an access key")));
         }
         let node = NodeId::parse("node-00000001").expect("a node's id");
         let engine = Engine::start(store, rules, master, Config::new(node)).await.expect("an engine");
@@ -132,9 +142,18 @@ impl World {
         self.keys[name].clone()
     }
 
+    /// A temporary key of somebody, good until then.
+    pub(crate) async fn temporary(&self, name: &str, until: Time) -> Key {
+        let (alice, owner) = (self.caller("alice").await, PrincipalName::parse(name).expect("a name"));
+        let kind = CredentialKind::TemporaryKey;
+        let issued = self.engine.control.issue_credential(&alice, &owner, kind, "test", Some(until)).await;
+        Key::of(&issued.expect("a temporary key"))
+    }
+
     pub(crate) async fn caller(&self, name: &str) -> Caller {
         let contact = Contact { address: SocketAddr::from(PEER), software: "test".to_owned() };
-        let proof = self.engine.identity.signed_request(&self.keys[name].id, b"x", contact, |_| b"x".to_vec());
+        let signed = Signed { key: &self.keys[name].id, signature: b"x", session_token: None };
+        let proof = self.engine.identity.signed_request(signed, contact, |_| b"x".to_vec());
         proof.await.expect("a caller")
     }
 
@@ -221,7 +240,7 @@ pub(crate) fn signed_for(
     service: &str,
     settings: SigningSettings,
 ) -> Request<Vec<u8>> {
-    let identity = Credentials::new(&key.id, &key.secret, None, None, "test").into();
+    let identity = Credentials::new(&key.id, &key.secret, key.session_token.clone(), None, "test").into();
     let params: SigningParams<'_> = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)

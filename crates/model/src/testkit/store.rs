@@ -879,8 +879,9 @@ pub async fn credentials_are_issued_and_revoked(store: &dyn Store) {
     let now = store.now().await.expect("the store tells the time");
     second.expires = Some(now.plus(Duration::from_secs(60)));
     let third = given("client-3", CredentialKind::ClientSecret, Some([0; 32]));
+    let fourth = Credential { expires: second.expires, ..given("ASIA4", CredentialKind::TemporaryKey, None) };
     let mut issued = Vec::new();
-    for credential in [first, second, third] {
+    for credential in [first, second, third, fourth] {
         let added = store.add_credential(credential.clone(), &by).await.expect("a new credential is added");
         assert!(added.created > now);
         assert_eq!(added, Credential { created: added.created, ..credential });
@@ -905,7 +906,7 @@ pub async fn credentials_are_issued_and_revoked(store: &dyn Store) {
     let events = all_events(store).await;
     let kinds: Vec<AuditKind> = events.iter().map(|event| event.deed.kind).collect();
     let issue = AuditKind::CredentialIssued;
-    assert_eq!(kinds, [issue, issue, issue, AuditKind::CredentialRevoked]);
+    assert_eq!(kinds, [issue, issue, issue, issue, AuditKind::CredentialRevoked]);
     for event in events {
         assert_eq!(event.deed.actor, by);
         assert!(event.deed.facts.values().any(|fact| fact == "alice"), "whom it proves: {event:?}");

@@ -51,6 +51,7 @@ pub(crate) async fn issue_credential(
     let body = wire::IssuedCredential {
         credential: map::credential(&issued.credential),
         secret: issued.secret.expose_secret().to_owned(),
+        session_token: issued.session_token.map(|token| token.expose_secret().to_owned()),
     };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(body)).into_response())
 }

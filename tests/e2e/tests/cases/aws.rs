@@ -3,6 +3,7 @@
 use ravelin_e2e::{Said, Server, eventually, need, run};
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 
 fn describe(server: &Server, aws: &Path, args: &[&str]) -> Said {
     run(server.command(aws).args(["ssm", "describe-sessions"]).args(args))
@@ -154,6 +155,62 @@ print(json.dumps({
     assert_eq!(out["pages"], 2);
     assert_eq!(out["sessions"], 3);
     assert_eq!(out["unknown"], "DoesNotExistException");
+}
+
+#[test]
+fn temporary_keys_work_in_every_client_until_they_are_revoked() {
+    let (python, aws) = (need!("E2E_PYTHON"), need!("E2E_AWS"));
+    let bed = super::plugin::Bed::new();
+    let server = &bed.server;
+    let issue = |args: &[&str]| {
+        server.ravelin(&[&["credentials", "issue", "--kind", "aws-temporary", "-o", "json"], args].concat()).json()
+    };
+    let issued = issue(&["--ttl", "1h"]);
+    let text = |name: &str| issued[name].as_str().expect("a text").to_owned();
+    let id = issued["credential"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(issued["credential"]["kind"], "aws_temporary");
+    let too_long = server.ravelin(&["credentials", "issue", "--kind", "aws-temporary", "--expires", "37h"]);
+    assert!(too_long.code != 0 && too_long.err.contains("at most 36 hours"), "{too_long:?}");
+    let with = |mut command: Command| {
+        command.env("AWS_ACCESS_KEY_ID", &id).env("AWS_SECRET_ACCESS_KEY", text("secret"));
+        command.env("AWS_SESSION_TOKEN", text("session_token"));
+        command
+    };
+    let codes = || {
+        let mut script = with(server.command(&python));
+        script.args([
+            "-c",
+            r#"
+import boto3, json, os
+keys = {"aws_access_key_id": os.environ["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
+token = os.environ["AWS_SESSION_TOKEN"]
+def code(token):
+    try:
+        boto3.Session(**keys, aws_session_token=token).client("ssm").describe_sessions(State="Active")
+    except boto3.client("ssm").exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+print(json.dumps([code(token), code(token[:-1]), code(None)]))
+"#,
+        ]);
+        run(&mut script).json()
+    };
+    let unknown = "UnrecognizedClientException";
+    assert_eq!(codes(), serde_json::json!([null, unknown, unknown]));
+    // A whole session: the plugin signs its upgrade with the token, too.
+    let mut shell = with(bed.aws(&aws, &[]));
+    let said = ravelin_e2e::run_with(&mut shell, b"echo a$((40+2))b\nexit 0\n");
+    assert!(said.code == 0 && said.out.contains("a42b"), "{said:?}");
+    // The program that a profile names.
+    let config = server.dir.join("config");
+    let program = ravelin_e2e::binary().display().to_string();
+    let profile = format!("[default]\ncredential_process = {program} credentials issue --credential-process\n");
+    std::fs::write(&config, profile).expect("a file");
+    let mut by_program = server.command(&aws);
+    by_program.env("AWS_CONFIG_FILE", &config).env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let said = run(by_program.args(["ssm", "get-connection-status", "--target", bed.target(), "--output", "json"]));
+    assert_eq!(said.json()["Status"], "connected");
+    assert_eq!(server.ravelin(&["credentials", "revoke", &id]).code, 0);
+    assert_eq!(codes(), serde_json::json!([unknown, unknown, unknown]));
 }
 
 #[test]

@@ -22,10 +22,7 @@ fn it_lists_shows_and_ends() {
     assert_eq!(shown["properties"]["provisioningState"], "Succeeded");
     assert_eq!(server.ravelin(&["bastion", "get-active-sessions"]).ok(), "no active session\n");
 
-    let destination = server.destination();
-    let mut session = Running::start(&mut server.ssh(&ssh, &["-tt", &destination, "echo up; sleep 300"]));
-    session.expect("up");
-    let id = server.one_live("connected")["id"].as_str().expect("an id").to_owned();
+    let (mut session, id) = server.session_by_ssh(&ssh);
     let list = server.ravelin(&["bastion", "get-active-sessions", "-o", "json"]).json();
     assert_eq!((list[0]["sessionId"].as_str(), list[0]["userName"].as_str()), (Some(id.as_str()), Some("alice")));
     let picked = server.ravelin(&["bastion", "sessions", "--query", "[].targetHostName", "-o", "text"]).ok();

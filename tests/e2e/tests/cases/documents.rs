@@ -2,7 +2,7 @@
 //!
 //! A block under `<!-- run: list -->` must show the live session; one under `<!-- run: end -->` must show it and end it.
 
-use ravelin_e2e::{Running, Said, Server, binary, client, need, run};
+use ravelin_e2e::{Said, Server, binary, client, need, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,11 +44,7 @@ fn try_section(section: &str, runner: impl Fn(&Server, &Block, &Path) -> Command
     let ssh = need!("E2E_SSH");
     for block in blocks().iter().filter(|block| block.section == section) {
         let server = Server::dev();
-        let destination = server.destination();
-        let mut session = Running::start(&mut server.ssh(&ssh, &["-tt", &destination, "echo up; sleep 300"]));
-        session.expect("up");
-        let live = server.one_live("connected");
-        let id = live["id"].as_str().expect("an id").to_owned();
+        let (mut session, id) = server.session_by_ssh(&ssh);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = runner(&server, block, folder.path());
         let said: Said = run(command.current_dir(folder.path()));

@@ -1,24 +1,23 @@
 //! `ravelin` in the place of AWS's session-manager-plugin: the stock aws CLI starts it, `ssh` and `scp` go through it.
 
-use ravelin_e2e::{Running, Said, Server, binary, eventually, free_port, need, run, run_with};
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use ravelin_e2e::carry::noise;
+use ravelin_e2e::{Running, Said, Server, binary, eventually, need, run, run_with};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file's size in the tests that compare what went through.
-const FILE_BYTES: usize = 64 << 20;
+pub(super) const FILE_BYTES: usize = 64 << 20;
 
 /// A server, and a folder in which `session-manager-plugin` is a link to the binary.
-struct Bed {
-    server: Server,
+pub(super) struct Bed {
+    pub(super) server: Server,
     path: String,
     plugin: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = Server::dev();
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().display().to_string();
@@ -29,19 +28,19 @@ impl Bed {
         Bed { server, path, plugin, _folder: folder }
     }
 
-    fn target(&self) -> &str {
+    pub(super) fn target(&self) -> &str {
         self.server.var("RAVELIN_TARGET_AWS_ID")
     }
 
     /// `aws ssm start-session` with the plugin on PATH.
-    fn aws(&self, aws: &Path, args: &[&str]) -> Command {
+    pub(super) fn aws(&self, aws: &Path, args: &[&str]) -> Command {
         let mut command = self.server.command(aws);
         command.env("PATH", &self.path).args(["ssm", "start-session", "--target", self.target()]).args(args);
         command
     }
 
     /// The same command line within a terminal.
-    fn in_terminal(&self, aws: &Path, args: &[&str]) -> Command {
+    pub(super) fn in_terminal(&self, aws: &Path, args: &[&str]) -> Command {
         let aws = aws.display().to_string();
         let line = [&[aws.as_str(), "ssm", "start-session", "--target", self.target()][..], args].concat();
         let mut command = self.server.command("script");
@@ -50,7 +49,7 @@ impl Bed {
     }
 
     /// How the newest session of the history ended.
-    fn ended(&self) -> String {
+    pub(super) fn ended(&self) -> String {
         let ended = eventually("the session is in the history", || {
             self.server.live().is_empty().then(|| self.server.history().first().cloned()).flatten()
         });
@@ -127,103 +126,6 @@ fn a_command_keeps_its_streams_apart_and_tells_its_exit_code() {
     assert!(said.err.contains("returned non-zero exit status 9"), "{said:?}");
 }
 
-/// Bytes that no part of repeats at a small distance.
-fn bytes(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(count)
-    .collect()
-}
-
-/// Takes everything of each connection, says it back from the first byte on, and ends when the other side has.
-fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let (mut reader, mut writer) = (&stream, &stream);
-                // Whoever leaves early has its reasons.
-                let _gone = std::io::copy(&mut reader, &mut writer);
-                let _gone = stream.shutdown(Shutdown::Write);
-            });
-        }
-    });
-    port
-}
-
-/// Sends all of it through a connection and expects it back.
-fn there_and_back(mut stream: TcpStream, data: &[u8]) {
-    let mut back = vec![0; data.len()];
-    let writer = stream.try_clone().expect("a second handle");
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut writer = writer;
-            writer.write_all(data).expect("it takes");
-            writer.shutdown(Shutdown::Write).expect("it ends");
-        });
-        stream.read_exact(&mut back).expect("all comes back");
-    });
-    assert!(back == data, "what came back is something else");
-    assert_eq!(stream.read(&mut [0; 1]).expect("an end"), 0, "more than that came back");
-}
-
-fn forward(bed: &Bed, aws: &Path, document: &str, parameters: &str) -> (Running, u16) {
-    let mut session = Running::start(&mut bed.aws(aws, &["--document-name", document, "--parameters", parameters]));
-    session.expect("Waiting for connections...");
-    let printed = session.printed();
-    let port = printed.split("Port ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port");
-    (session, port.parse().expect("a number"))
-}
-
-#[test]
-fn a_port_is_forwarded_with_every_byte_for_many_connections_at_once() {
-    let aws = need!("E2E_AWS");
-    let bed = Bed::new();
-    let far = echo();
-    let (session, port) = forward(&bed, &aws, "AWS-StartPortForwardingSession", &format!("portNumber={far}"));
-    let connect = || TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    there_and_back(connect(), &bytes(FILE_BYTES));
-    let small = bytes(300_000);
-    std::thread::scope(|scope| {
-        for _ in 0..20 {
-            scope.spawn(|| there_and_back(connect(), &small));
-        }
-    });
-    // Ctrl-C is how it ends.
-    ravelin_e2e::kill(session.pid(), "INT");
-    let plugin = eventually("the plugin's process", || child_of(session.pid()));
-    ravelin_e2e::kill(plugin, "INT");
-    let mut session = session;
-    assert_eq!(session.wait(), 0, "{}", session.printed());
-    eventually("the session is over", || bed.server.live().is_empty().then_some(()));
-}
-
-/// The one child of a process.
-fn child_of(pid: u32) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
-}
-
-#[test]
-fn a_port_that_nobody_listens_on_is_told_of_and_the_session_goes_on() {
-    let aws = need!("E2E_AWS");
-    let bed = Bed::new();
-    let nobody = free_port();
-    let (mut session, port) = forward(&bed, &aws, "AWS-StartPortForwardingSession", &format!("portNumber={nobody}"));
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
-    }
-    session.expect("Connection to destination port failed");
-}
-
 /// `ssh` options that make it go through the plugin.
 fn through(bed: &Bed, aws: &Path) -> Vec<String> {
     let proxy = format!(
@@ -237,13 +139,14 @@ fn through(bed: &Bed, aws: &Path) -> Vec<String> {
 }
 
 /// The port that the development target listens on, as its inventory has it.
-fn target_port(server: &Server) -> String {
+pub(super) fn target_port(server: &Server) -> String {
     let targets = server.ravelin(&["targets", "ls", "-o", "json"]).json();
     let target = ravelin_e2e::items(&targets).into_iter().next().expect("the development target");
     target["port"].to_string()
 }
 
-fn ssh(bed: &Bed, aws: &Path, program: &Path) -> Command {
+/// `ssh` or `scp` through the plugin.
+pub(super) fn ssh(bed: &Bed, aws: &Path, program: &Path) -> Command {
     let mut command = bed.server.command(program);
     command.args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-i"]);
     command.args([bed.server.var("RAVELIN_SSH_KEY"), "-o", "UserKnownHostsFile=/dev/null"]);
@@ -262,14 +165,14 @@ fn ssh_and_scp_go_through_and_files_arrive_whole() {
     assert_eq!((said.code, said.out.as_str()), (5, "out\n"), "{said:?}");
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("from"), bytes(FILE_BYTES)).expect("a file");
+    std::fs::write(path("from"), noise(FILE_BYTES)).expect("a file");
     let far = format!("127.0.0.1:{}", path("far").display());
     let up = run(ssh(&bed, &aws, &scp).args(["-q", "-P", &port]).arg(path("from")).arg(&far));
     assert_eq!(up.code, 0, "{up:?}");
     let down = run(ssh(&bed, &aws, &scp).args(["-q", "-P", &port]).arg(&far).arg(path("back")));
     assert_eq!(down.code, 0, "{down:?}");
     for name in ["far", "back"] {
-        assert!(std::fs::read(path(name)).expect("a file") == bytes(FILE_BYTES), "{name} is something else");
+        assert!(std::fs::read(path(name)).expect("a file") == noise(FILE_BYTES), "{name} is something else");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Source of the files: the module in `clients/powershell`, and the requests that PowerShell 7.4 and Az.Accounts 3
 //! document for the lines in `docs/howto/powershell.md`. Words in braces stand for what differs from run to run.
 
-use ravelin_e2e::{PATIENCE, Running, Server, need};
+use ravelin_e2e::{PATIENCE, Server, need};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -73,14 +73,12 @@ fn the_module_lists_shows_and_ends() {
     let (status, none) = send(&server, include_str!("../../golden/powershell/get_sessions.http"), &[("TOKEN", token)]);
     assert_eq!((status, none["items"].as_array().map(Vec::len)), (200, Some(0)), "{none}");
 
-    let destination = server.destination();
-    let mut session = Running::start(&mut server.ssh(&ssh, &["-tt", &destination, "echo up; sleep 300"]));
-    session.expect("up");
-    let _connected = server.one_live("connected");
+    let (mut session, live) = server.session_by_ssh(&ssh);
     let of_user = include_str!("../../golden/powershell/get_sessions_of_a_user.http");
     let (status, list) = send(&server, of_user, &[("TOKEN", token)]);
     assert_eq!((status, list["items"].as_array().map(Vec::len)), (200, Some(1)), "{list}");
     let id = list["items"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(id, live);
 
     let words = [("TOKEN", token), ("SESSION", id.as_str())];
     let (status, one) = send(&server, include_str!("../../golden/powershell/get_one_session.http"), &words);
@@ -105,10 +103,7 @@ fn the_module_lists_shows_and_ends() {
 fn the_articles_calls_list_and_end() {
     let ssh = need!("E2E_SSH");
     let server = Server::dev();
-    let destination = server.destination();
-    let mut session = Running::start(&mut server.ssh(&ssh, &["-tt", &destination, "echo up; sleep 300"]));
-    session.expect("up");
-    let id = server.one_live("connected")["id"].as_str().expect("an id").to_owned();
+    let (mut session, id) = server.session_by_ssh(&ssh);
     let (token, bastion) = (arm_token(&server), bastion(&server));
     let words = [("ARM_TOKEN", token.as_str()), ("BASTION", bastion.as_str()), ("SESSION", id.as_str())];
     for golden in [

@@ -1,25 +1,12 @@
 //! Real OpenSSH through the bastion: to the demo target, and to a real sshd.
 
+use ravelin_e2e::carry::noise;
 use ravelin_e2e::{Running, Server, Sshd, eventually, free_port, need, run, run_with};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Bytes that do not compress and differ everywhere.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .flatten()
-    .take(bytes)
-    .collect()
-}
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a temporary folder");

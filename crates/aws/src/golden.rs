@@ -52,6 +52,7 @@ fn session(documented: &Documented) -> DomainSession {
         document: None,
         reason: None,
         duration_max: None,
+        recording_rule: None,
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::default(),

@@ -303,6 +303,7 @@ mod tests {
             document: None,
             reason: None,
             duration_max: None,
+            recording_rule: None,
             node: NodeId::new(1),
             epoch: 1,
             tags: Default::default(),

@@ -246,6 +246,7 @@ impl Gate {
             document: ask.document,
             reason: ask.reason,
             duration_max: limits.duration_max,
+            recording_rule: Some(live.target.recording.mode),
             node: self.supervisor.config.node.clone(),
             epoch: self.supervisor.epoch,
             tags: BTreeMap::default(),

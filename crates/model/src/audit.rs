@@ -4,7 +4,7 @@
 //! lost; these may not.
 
 use crate::id::SessionId;
-use crate::session::{Actor, Recording, Session};
+use crate::session::{Actor, Phase, Recording, Session};
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -179,6 +179,13 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
     if let Some(ending) = session.ending() {
         facts.insert("end_reason".to_owned(), ending.reason.word().to_owned());
         facts.insert("detail".to_owned(), ending.detail.clone());
+    }
+    if let Phase::Terminating { since, .. } = &session.phase {
+        // The event itself bears the time of its writing, which comes after the sockets are closed.
+        facts.insert("asked_micros".to_owned(), since.as_micros().to_string());
+    }
+    if let Some(rule) = draft.recording_rule {
+        facts.insert("recording_rule".to_owned(), rule.word().to_owned());
     }
     if session.recording != Recording::None {
         facts.insert("recording".to_owned(), session.recording.word().to_owned());

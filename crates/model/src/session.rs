@@ -27,6 +27,7 @@
 use crate::audit::AuditKind;
 use crate::id::{GroupName, Login, NodeId, PrincipalName, SessionId, TargetName};
 use crate::principal::AuthMethod;
+use crate::recording::Mode;
 use crate::refusal::Refusal;
 use crate::target::{Protocol, TargetSnapshot};
 use crate::text::printable;
@@ -307,6 +308,8 @@ pub struct Draft {
     pub reason: Option<String>,
     /// The longest that this session may last, where it is bound more tightly than every other.
     pub duration_max: Option<Duration>,
+    /// How much of it the target's rule wanted recorded; `None` when a release admitted it that did not note this.
+    pub recording_rule: Option<Mode>,
     /// The owning process.
     pub node: NodeId,
     /// The owning process's start count.

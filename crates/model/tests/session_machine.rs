@@ -210,6 +210,7 @@ fn draft(kind: Kind) -> Draft {
         document: None,
         reason: None,
         duration_max: None,
+        recording_rule: None,
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::new(),

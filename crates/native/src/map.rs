@@ -487,6 +487,7 @@ mod tests {
             document: None,
             reason: Some("ticket 4711".to_owned()),
             duration_max: None,
+            recording_rule: None,
             node: NodeId::new(0xbeef),
             epoch: 3,
             tags: BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]),

@@ -44,8 +44,25 @@ pub fn event(deployment: &str, entry: &Entry) -> Value {
 pub enum Parsed {
     /// Its head.
     Foundation(Foundation),
-    /// An event, and the deployment that it names.
-    Event(Line, Option<String>),
+    /// An event: what a verifier needs of it, and what it tells.
+    Event(Line, Told),
+}
+
+/// What an event tells, as it was read; a later release may know words that this one does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When, to the microsecond.
+    pub at: Time,
+    /// What kind of event, see [`ravelin_model::audit::AuditKind`].
+    pub kind: String,
+    /// By whom: a principal, `target:<name>` or `system`.
+    pub actor: String,
+    /// On which session.
+    pub session: Option<String>,
+    /// Facts.
+    pub facts: BTreeMap<String, String>,
+    /// Whose record it is, where the line says so.
+    pub deployment: Option<String>,
 }
 
 /// Reads a line of an export, or of a file that a sink wrote.
@@ -88,7 +105,9 @@ pub fn parse(line: &[u8]) -> Result<Parsed, String> {
         hash: Digest::parse(&event.hash),
         checkpoint,
     };
-    Ok(Parsed::Event(line, event.deployment))
+    let Event { kind, actor, session, facts: Facts(facts), deployment, .. } = event;
+    let at = Time::from_micros(at.as_microsecond());
+    Ok(Parsed::Event(line, Told { at, kind, actor, session, facts, deployment }))
 }
 
 /// The head of an export, as a line without its end.
@@ -173,9 +192,10 @@ mod tests {
     fn what_is_written_reads_back_as_the_same() {
         let written = event("d", &entry()).to_string();
         assert!(!written.contains('\n') && !written.contains('\u{1b}'), "{written}");
-        let Ok(Parsed::Event(line, deployment)) = parse(written.as_bytes()) else { panic!("{written}") };
+        let Ok(Parsed::Event(line, told)) = parse(written.as_bytes()) else { panic!("{written}") };
         assert_eq!((line.seq, line.encoding, line.hash), (1, encode_event(&entry().event), Some(entry().hash)));
-        assert_eq!(deployment.as_deref(), Some("d"));
+        assert_eq!((told.at, told.kind.as_str()), (entry().event.at, "login_refused"));
+        assert_eq!((told.facts, told.deployment.as_deref()), (entry().event.deed.facts, Some("d")));
         let foundation = Foundation {
             deployment: "d".to_owned(),
             after: 7,

@@ -23,7 +23,7 @@ mod units;
 pub mod user;
 mod wire;
 
-pub use client::Dialer;
+pub use client::{Dialer, WRONG_HOST_KEY};
 
 /// How Ravelin names itself in SSH, to people and to targets.
 pub(crate) const SOFTWARE: &str = concat!("SSH-2.0-Ravelin_", env!("CARGO_PKG_VERSION"));

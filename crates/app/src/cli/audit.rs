@@ -1,24 +1,24 @@
 //! `ravelin audit verify|export|tail`: copies of the record, and the proof that nobody changed it.
 
+use super::chain::{self, Chain};
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::filter::words;
+use super::filter::{TraitArgs, words};
 use super::screen::{self, Screen};
 use super::{Globals, plain, span, watch};
 use crate::state::StateDir;
 use jiff::Timestamp;
 use ravelin_model::audit::AuditKind;
 use ravelin_model::ledger::{
-    Beginning, Checkpoint, Digest, Expectations, Foundation, LedgerFault, PublicKey, Report, Signature, Verifier,
-    genesis,
+    Beginning, Checkpoint, Digest, Expectations, Foundation, LedgerFault, PublicKey, Report, Signature,
 };
-use ravelin_model::session::{EndReason, Kind};
-use ravelin_model::target::Protocol;
+use ravelin_model::session::EndReason;
 use ravelin_native::wire;
-use ravelin_sinks::lines::{self, LINE_BYTES_MAX, Parsed};
+use ravelin_sinks::lines::{self, Parsed};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,30 +67,11 @@ struct EventArgs {
     /// Of this kind of event; may be repeated
     #[arg(long, value_name = "EVENT", value_parser = words(AuditKind::ALL.iter().map(|k| k.word())))]
     event: Vec<String>,
-    /// That this person did, or on sessions of theirs; may be repeated
-    #[arg(long, visible_alias = "principal", value_name = "NAME")]
-    user: Vec<String>,
-    /// That concern this target: its name, id, or its name in a cloud's dialect
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
+    #[command(flatten)]
+    of: TraitArgs,
     /// On the session whose id starts so
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// On sessions of this kind
-    #[arg(long, value_name = "KIND", value_parser = words(Kind::ALL.iter().map(|k| k.word())))]
-    kind: Option<String>,
-    /// On sessions over this protocol
-    #[arg(long, value_name = "PROTOCOL", value_parser = words(Protocol::ALL.iter().map(|p| p.word())))]
-    protocol: Option<String>,
-    /// On sessions with this login on the target
-    #[arg(long, value_name = "LOGIN")]
-    login: Option<String>,
-    /// From this IP address
-    #[arg(long, value_name = "ADDRESS")]
-    client: Option<String>,
-    /// On sessions of this node
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
     /// On sessions that end for this reason
     #[arg(long, value_name = "REASON", value_parser = words(EndReason::ALL.iter().map(|r| r.word())))]
     reason: Option<String>,
@@ -105,25 +86,13 @@ struct EventArgs {
 impl EventArgs {
     /// As parameters of the API.
     fn pairs(&self) -> Vec<(String, String)> {
-        let many = |name: &str, values: &[String]| -> Vec<(String, String)> {
-            values.iter().map(|value| (name.to_owned(), value.clone())).collect()
-        };
-        let mut pairs = many("event", &self.event);
-        pairs.extend(many("principal", &self.user));
-        for (name, value) in [
-            ("target", &self.target),
-            ("session", &self.session),
-            ("kind", &self.kind),
-            ("protocol", &self.protocol),
-            ("login", &self.login),
-            ("client", &self.client),
-            ("node", &self.node),
-            ("end_reason", &self.reason),
-        ] {
-            pairs.extend(value.iter().map(|value| (name.to_owned(), value.clone())));
-        }
-        pairs.extend(self.since.iter().map(|at| ("from".to_owned(), at.to_string())));
-        pairs.extend(self.until.iter().map(|at| ("before".to_owned(), at.to_string())));
+        let one = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut pairs = self.of.pairs();
+        pairs.extend(self.event.iter().map(|event| one("event", event)));
+        pairs.extend(self.session.iter().map(|session| one("session", session)));
+        pairs.extend(self.reason.iter().map(|reason| one("end_reason", reason)));
+        pairs.extend(self.since.iter().map(|at| one("from", &at.to_string())));
+        pairs.extend(self.until.iter().map(|at| one("before", &at.to_string())));
         pairs
     }
 }
@@ -164,9 +133,9 @@ pub(crate) async fn carry_out(globals: &Globals, screen: &Screen, command: Audit
 }
 
 /// Most events of one answer.
-const PAGE: u64 = 1000;
+pub(crate) const PAGE: u64 = 1000;
 
-async fn page(
+pub(crate) async fn page(
     client: &Client,
     which: &[(String, String)],
     after: u64,
@@ -219,7 +188,7 @@ async fn export(client: &Client, args: ExportArgs) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_wire(wire: &wire::LedgerFoundation) -> Result<Foundation, Failure> {
+pub(crate) fn from_wire(wire: &wire::LedgerFoundation) -> Result<Foundation, Failure> {
     let unreadable = || Failure::other("the bastion's answer holds no hash where one belongs");
     let signature = match &wire.signature {
         None => None,
@@ -268,10 +237,10 @@ struct Finding {
 }
 
 fn verify(screen: &Screen, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let key = public_key(args)?;
+    let key = public_key(args.key.as_deref(), &args.files[0])?;
     let known = args.checkpoint.as_deref().map(known_checkpoint).transpose()?;
     let expect = Expectations { key, known, at_least: 0, is_part: args.part };
-    let outcome = if is_store(&args.files[0])? {
+    let outcome = if chain::is_store(&args.files[0])? {
         if args.files.len() > 1 {
             return Err(Failure::usage("a store is checked alone"));
         }
@@ -330,14 +299,15 @@ fn said_fault(fault: &LedgerFault) -> String {
     format!("NOT WHOLE: {fault}\n")
 }
 
-fn public_key(args: &VerifyArgs) -> Result<PublicKey, Failure> {
+/// The key that is given, as a file or in digits, or the `ledger.pub` beside `file`.
+pub(crate) fn public_key(given: Option<&str>, file: &Path) -> Result<PublicKey, Failure> {
     let hint = "name the ledger.pub of the bastion's state directory, or its 64 hex digits, with --key";
-    let text = match &args.key {
-        Some(text) if PublicKey::parse(text).is_some() => text.clone(),
+    let text = match given {
+        Some(text) if PublicKey::parse(text).is_some() => text.to_owned(),
         Some(path) => std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("--key {path}: {error}")).hint(hint))?,
         None => {
-            let beside = args.files[0].with_file_name(StateDir::LEDGER_PUBLIC_FILE);
+            let beside = file.with_file_name(StateDir::LEDGER_PUBLIC_FILE);
             std::fs::read_to_string(&beside).map_err(|_| Failure::usage("no key was given").hint(hint))?
         }
     };
@@ -357,68 +327,12 @@ fn known_checkpoint(path: &Path) -> Result<Checkpoint, Failure> {
     }
 }
 
-fn is_store(path: &Path) -> Result<bool, Failure> {
-    let unreadable = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(unreadable)?;
-    let mut start = Vec::new();
-    file.take(16).read_to_end(&mut start).map_err(unreadable)?;
-    Ok(start.starts_with(b"SQLite format 3\0"))
-}
-
-/// Checks JSON lines. A file of a sink has no head; it then stands on its first line.
+/// Checks JSON lines.
 fn verify_lines(files: &[PathBuf], expect: Expectations) -> Result<Result<Report, LedgerFault>, Failure> {
-    let mut verifier: Option<Verifier> = None;
-    for path in files {
-        let unreadable = |error: std::io::Error| Failure::other(format!("{}: {error}", path.display()));
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?);
-        let mut line = Vec::new();
-        for number in 1_u64.. {
-            line.clear();
-            let most = LINE_BYTES_MAX as u64 + 1;
-            if reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-                break;
-            }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            let parsed = lines::parse(&line).map_err(|why| {
-                let place = format!("{} line {number}", path.display());
-                Failure::other(format!("NOT WHOLE: {place} is no record: {why}"))
-            })?;
-            match (&mut verifier, parsed) {
-                (None, Parsed::Foundation(foundation)) => verifier = Some(Verifier::new(&foundation, expect.clone())),
-                (Some(_), Parsed::Foundation(_)) => {
-                    let place = format!("{} line {number}", path.display());
-                    return Err(Failure::other(format!("{place} begins another export; check them one by one")));
-                }
-                (None, Parsed::Event(line, deployment)) => {
-                    let Some(deployment) = deployment else {
-                        return Err(Failure::other(format!(
-                            "{} has no head, and is no file of a sink",
-                            path.display()
-                        )));
-                    };
-                    // Its first record can be held against nothing when it is not the deployment's first; it is what
-                    // the others stand on then.
-                    let is_first = line.seq <= 1;
-                    let head = if is_first { genesis(&deployment) } else { line.hash.unwrap_or(Digest([0; 32])) };
-                    let after = if is_first { 0 } else { line.seq };
-                    let foundation = Foundation { deployment, after, head, signature: None };
-                    let mut begun = Verifier::new(&foundation, expect.clone());
-                    if is_first {
-                        begun.handle(line);
-                    }
-                    verifier = Some(begun);
-                }
-                (Some(verifier), Parsed::Event(line, _)) => verifier.handle(line),
-            }
-            if verifier.as_ref().is_some_and(|verifier| verifier.fault().is_some()) {
-                break;
-            }
-        }
-    }
-    match verifier {
-        Some(verifier) => Ok(verifier.finish()),
-        None => Err(Failure::other("there is nothing in it; an export has at least its first line")),
-    }
+    let mut chain = Chain::new(expect);
+    chain::read_files(files, |parsed| {
+        chain.take(parsed)?;
+        Ok(if chain.fault().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    chain.finish().ok_or_else(|| Failure::other("there is nothing in it; an export has at least its first line"))
 }

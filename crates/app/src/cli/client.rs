@@ -42,6 +42,11 @@ impl Client {
         Ok(Client { http, url, token, ca })
     }
 
+    /// The bastion's address; there is no secret in it.
+    pub(crate) fn place(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
     /// Asks for something.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,

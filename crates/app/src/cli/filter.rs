@@ -1,4 +1,4 @@
-//! Flags that say which sessions.
+//! Flags that say which sessions, and which events on them.
 
 use super::span;
 use jiff::{SignedDuration, Timestamp};
@@ -7,10 +7,10 @@ use ravelin_model::target::Protocol;
 use ravelin_native::wire::SessionFilter;
 use std::time::Duration;
 
-/// Which sessions. All that are given must fit; a flag that may be repeated fits when one of its values does.
+/// What a session and the events on it have in common. All that are given must fit; a flag that may be repeated fits when
+/// one of its values does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Which sessions")]
-pub(crate) struct FilterArgs {
+pub(crate) struct TraitArgs {
     /// Of this person or service; may be repeated
     #[arg(long, visible_alias = "principal", value_name = "NAME")]
     user: Vec<String>,
@@ -32,6 +32,31 @@ pub(crate) struct FilterArgs {
     /// On this node
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
+}
+
+impl TraitArgs {
+    /// As parameters of the API.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        let users = self.user.iter().map(|user| ("principal", user));
+        let others = [
+            ("target", &self.target),
+            ("kind", &self.kind),
+            ("protocol", &self.protocol),
+            ("login", &self.login),
+            ("client", &self.client),
+            ("node", &self.node),
+        ];
+        let others = others.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        users.chain(others).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+}
+
+/// Which sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Which sessions")]
+pub(crate) struct FilterArgs {
+    #[command(flatten)]
+    of: TraitArgs,
     /// Whose target bore this label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Option<String>,
@@ -51,14 +76,15 @@ impl FilterArgs {
 
     /// The filter for the API, for all states.
     pub(crate) fn into_wire(self, now: Timestamp) -> SessionFilter {
+        let TraitArgs { user, target, kind, protocol, login, client, node } = self.of;
         SessionFilter {
-            principal: self.user,
-            target: self.target,
-            kind: self.kind,
-            protocol: self.protocol,
-            login: self.login,
-            client: self.client,
-            node: self.node,
+            principal: user,
+            target,
+            kind,
+            protocol,
+            login,
+            client,
+            node,
             label: self.label,
             tag: self.tag,
             created_before: self.older_than.map(|span| {
@@ -107,6 +133,8 @@ mod tests {
         ]);
         let filter = line.expect("good flags").filter;
         assert!(!filter.is_empty());
+        let pairs = [("principal", "alice"), ("principal", "bob"), ("target", "web-1"), ("kind", "shell")];
+        assert_eq!(filter.of.pairs(), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let wire = filter.into_wire(now);
         assert_eq!(wire.principal, ["alice", "bob"]);
         assert_eq!(wire.kind.as_deref(), Some("shell"));

@@ -1,10 +1,11 @@
 //! The client half of the command line: a client of the own API, and of the clouds' own.
 //!
 //! ```text
-//! sessions  kill  watch  play  recordings  credentials  targets  audit  sinks  whoami  completions     the verbs of our own API
+//! sessions  kill  watch  play  recordings  credentials  targets  audit  report  sinks  whoami  completions   the verbs of our own API
 //! bastion                                                             the verbs of Azure Bastion, ours or the real one
 //! client    requests and what is said when they fail
 //! filter    flags -> filter       resolve   short ids     span         durations and times as people write them
+//! chain     lines of the record -> a verifier
 //! screen    how an answer is shown          table  columns that fit    plain   what untrusted text may look like
 //! failure   what is said, and the exit status             ask          questions to the person
 //! ssm       Session Manager as `aws ssm`; a world of its own, which knows none of the above but plain and screen
@@ -16,6 +17,7 @@
 mod ask;
 mod audit;
 mod bastion;
+mod chain;
 mod client;
 mod completions;
 mod credentials;
@@ -25,6 +27,7 @@ mod kill;
 mod plain;
 mod play;
 mod recordings;
+mod report;
 mod resolve;
 pub(crate) mod screen;
 mod sessions;
@@ -56,6 +59,9 @@ pub enum Command {
     Targets(Asked<targets::TargetsCommand>),
     /// Check, copy and follow the audit record
     Audit(Asked<audit::AuditCommand>),
+    /// Report on a month: sessions, kills, recordings, hosts, refusals, and whether the record is whole
+    #[command(after_help = report::HELP)]
+    Report(Box<report::ReportArgs>),
     /// See how far the audit record was shipped
     #[command(visible_alias = "sink")]
     Sinks(Asked<sinks::SinksCommand>),
@@ -218,6 +224,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Audit(Asked { command, globals }) => {
             audit::carry_out(&globals, &Screen::new(&globals.shown)?, command).await
         }
+        Command::Report(args) => report::report(*args).await,
         Command::Sinks(Asked { command, globals }) => {
             sinks::carry_out(&Client::new(&globals)?, &Screen::new(&globals.shown)?, command).await
         }

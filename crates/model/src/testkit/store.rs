@@ -9,6 +9,7 @@ use crate::credential::{Credential, CredentialKind};
 use crate::ports::Store;
 use crate::principal::AuthMethod;
 use crate::query::{Cursor, Order, SessionFilter, SessionQuery};
+use crate::recording::Mode;
 use crate::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Kind, Phase, Session, State};
 use crate::target::{Protocol, TargetSnapshot};
 use crate::{
@@ -134,6 +135,7 @@ pub fn draft(owner: &str, random: u64, node: &NodeId, epoch: u64) -> Draft {
         document: None,
         reason: None,
         duration_max: None,
+        recording_rule: Some(Mode::Metadata),
         node: node.clone(),
         epoch,
         tags: BTreeMap::new(),

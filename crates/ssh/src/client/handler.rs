@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
+/// How the detail of a session begins whose target showed another host key than the pinned one.
+pub const WRONG_HOST_KEY: &str = "its host key is";
+
 /// A channel that a target wants to open towards the client.
 pub(crate) enum Inbound {
     /// Somebody connected to a port that the target listens on for the client.
@@ -46,7 +49,7 @@ impl Seen {
             let known: Vec<String> = pinned.iter().map(|line| keys::fingerprint(line)).collect();
             return Unreached::new(
                 EndReason::TargetUnreachable,
-                format!("its host key is {shown}, and {} is expected", known.join(" or ")),
+                format!("{WRONG_HOST_KEY} {shown}, and {} is expected", known.join(" or ")),
             );
         }
         if self.open_to_truncation.load(Ordering::Relaxed) {

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 
 pub use dialer::Dialer;
 pub(crate) use handler::Inbound;
+pub use handler::WRONG_HOST_KEY;
 pub(crate) use ravelin_engine::egress::Unreached;
 
 /// How long a target may take from the first byte to the accepted login.

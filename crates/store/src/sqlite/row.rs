@@ -3,6 +3,7 @@
 use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::principal::AuthMethod;
+use ravelin_model::recording::Mode;
 use ravelin_model::session::{Activity, Actor, Draft, EndReason, Ending, Kind, Phase, Recording, State};
 use ravelin_model::target::{Protocol, TargetSnapshot};
 use ravelin_model::{
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub(super) const SESSION_COLUMNS: &str = "state, connected, end_reason, end_actor, end_detail, since, ended, id, \
     principal, groups, auth, client_address, client_software, target_id, target_name, target_address, target_port, \
     target_labels, target_aliases, login, protocol, kind, document, reason, duration_max, node, epoch, tags, last_activity, \
-    bytes_in, bytes_out, recording, recording_digest, created";
+    bytes_in, bytes_out, recording, recording_digest, recording_rule, created";
 
 /// The columns that [`event`] reads.
 pub(super) const EVENT_COLUMNS: &str = "seq, at, kind, actor, session, facts";
@@ -52,11 +53,12 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             "INSERT INTO sessions (created, id, principal, groups, auth, client_address, client_ip, client_software, \
              target_id, target_name, target_address, target_port, target_labels, target_aliases, login, protocol, \
              kind, document, reason, duration_max, node, epoch, tags, state, connected, since, ended, span, end_reason, end_actor, \
-             end_detail, last_activity, bytes_in, bytes_out, recording, recording_digest) VALUES \
+             end_detail, last_activity, bytes_in, bytes_out, recording, recording_digest, recording_rule) VALUES \
              (:created, :id, :principal, :groups, :auth, :client_address, :client_ip, :client_software, :target_id, \
              :target_name, :target_address, :target_port, :target_labels, :target_aliases, :login, :protocol, :kind, \
              :document, :reason, :duration_max, :node, :epoch, :tags, :state, :connected, :since, :ended, :span, :end_reason, \
-             :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording, :recording_digest)",
+             :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording, :recording_digest, \
+             :recording_rule)",
         )?
         .execute(named_params! {
             ":created": session.created.as_micros(),
@@ -95,6 +97,7 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             ":bytes_out": integer(session.activity.bytes_out),
             ":recording": session.recording.word(),
             ":recording_digest": session.recording_digest,
+            ":recording_rule": draft.recording_rule.map(Mode::word),
         })
         .map(|_| ())
 }
@@ -208,6 +211,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
         document: value(row, "document")?,
         reason: value(row, "reason")?,
         duration_max: value::<Option<i64>>(row, "duration_max")?.map(|at| Duration::from_micros(at.unsigned_abs())),
+        recording_rule: parsed_if_set(row, "recording_rule", Mode::from_word)?,
         node: parsed(row, "node", ok(NodeId::parse))?,
         epoch: count(row, "epoch")?,
         tags: parsed(row, "tags", map_from_json)?,

@@ -21,6 +21,7 @@ mod plugin;
 mod powershell;
 mod recordings;
 mod recordings_aws;
+mod report;
 mod sinks;
 mod ssh;
 mod ssm;

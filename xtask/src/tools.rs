@@ -26,7 +26,11 @@ const SYSTEM: &[(&str, &str)] = &[
     // The second generation of the aws CLI, whose output `ravelin ssm` is held against.
     (AWS_2, "awscli"),
     ("rsyslogd", "rsyslog"),
+    ("openssl", "openssl"),
 ];
+
+/// rsyslog's module for TLS, and the Debian package that carries it.
+const RSYSLOG_TLS: (&str, &str) = ("rsyslog/lmnsd_ossl.so", "rsyslog-openssl");
 
 /// Where Debian puts the aws CLI; an `aws` earlier in the PATH may be of the first generation.
 const AWS_2: &str = "/usr/bin/aws";
@@ -153,6 +157,12 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     if let Some(path) = find("rsyslogd") {
         env.insert("E2E_RSYSLOGD", path);
     }
+    if let Some(path) = find("openssl") {
+        env.insert("E2E_OPENSSL", path);
+    }
+    if let Some(path) = rsyslog_tls() {
+        env.insert("E2E_RSYSLOG_TLS", path);
+    }
     Ok(env)
 }
 
@@ -188,6 +198,9 @@ pub(crate) fn cxx() -> Result<()> {
 fn missing_packages() -> Vec<&'static str> {
     let mut missing: Vec<&str> =
         SYSTEM.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if rsyslog_tls().is_none() {
+        missing.push(RSYSLOG_TLS.1);
+    }
     missing.dedup();
     missing
 }
@@ -274,6 +287,14 @@ fn tools_dir() -> Result<PathBuf> {
 
 fn deny_path() -> Result<PathBuf> {
     Ok(tools_dir()?.join("bin/cargo-deny"))
+}
+
+/// Where rsyslog's module for TLS is: in the folder of the machine's architecture, or directly in the libraries'.
+fn rsyslog_tls() -> Option<PathBuf> {
+    let libraries = PathBuf::from("/usr/lib");
+    let folders = std::fs::read_dir(&libraries).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let folders = folders.chain(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
+    folders.map(|folder| folder.join(RSYSLOG_TLS.0)).find(|module| module.is_file())
 }
 
 /// Where a program is; system daemons live outside of a person's PATH.

@@ -169,6 +169,23 @@ pub enum DestinationConfig {
         /// Certificates to trust in place of the system's.
         ca: Option<String>,
     },
+    /// A stream of a log group of CloudWatch Logs.
+    CloudWatchLogs {
+        /// The service's address, such as `https://logs.eu-central-1.amazonaws.com`.
+        endpoint: String,
+        /// The region that signatures name.
+        region: String,
+        /// The log group, which must be there.
+        group: String,
+        /// The log stream, which is made when it is not there.
+        stream: String,
+        /// The access key's id.
+        access_key_id: String,
+        /// Its secret.
+        secret_access_key: Secret,
+        /// Certificates to trust in place of the system's.
+        ca: Option<String>,
+    },
     /// OpenTelemetry's protocol over HTTP, as JSON: a log record for each event, a span for each session.
     Otlp {
         /// The collector's address, without `/v1/logs`.
@@ -192,6 +209,7 @@ impl DestinationConfig {
             Self::AzureStorage { .. } => "azure_storage",
             Self::LogAnalytics { .. } => "log_analytics",
             Self::S3 { .. } => "s3",
+            Self::CloudWatchLogs { .. } => "cloudwatch_logs",
             Self::Otlp { .. } => "otlp",
         }
     }
@@ -207,6 +225,7 @@ impl DestinationConfig {
             Self::AzureStorage { endpoint, container, .. } => format!("{endpoint}/{container}"),
             Self::LogAnalytics { endpoint, stream, .. } => format!("{endpoint} {stream}"),
             Self::S3 { endpoint, bucket, .. } => format!("{endpoint}/{bucket}"),
+            Self::CloudWatchLogs { endpoint, group, stream, .. } => format!("{endpoint} {group} {stream}"),
             Self::Otlp { endpoint, .. } => endpoint.clone(),
         }
     }
@@ -215,9 +234,12 @@ impl DestinationConfig {
     #[must_use]
     pub fn schema(&self) -> Schema {
         match self {
-            Self::Stdout | Self::File { .. } | Self::Syslog { .. } | Self::Webhook { .. } | Self::Otlp { .. } => {
-                Schema::Ravelin
-            }
+            Self::Stdout
+            | Self::File { .. }
+            | Self::Syslog { .. }
+            | Self::Webhook { .. }
+            | Self::CloudWatchLogs { .. }
+            | Self::Otlp { .. } => Schema::Ravelin,
             Self::AzureStorage { .. } | Self::LogAnalytics { .. } => Schema::Azure,
             Self::S3 { .. } => Schema::CloudTrail,
         }
@@ -230,7 +252,9 @@ impl DestinationConfig {
         match self {
             Self::Stdout | Self::File { .. } | Self::Syslog { .. } | Self::Webhook { .. } => Duration::ZERO,
             Self::Otlp { .. } => Duration::from_millis(500),
-            Self::AzureStorage { .. } | Self::LogAnalytics { .. } => Duration::from_secs(2),
+            Self::AzureStorage { .. } | Self::LogAnalytics { .. } | Self::CloudWatchLogs { .. } => {
+                Duration::from_secs(2)
+            }
             Self::S3 { .. } => Duration::from_secs(30),
         }
     }

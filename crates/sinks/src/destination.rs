@@ -1,6 +1,7 @@
 //! What a destination promises, and the list of those there are.
 
 mod azure_storage;
+mod cloudwatch_logs;
 mod file;
 mod log_analytics;
 mod otlp;
@@ -37,11 +38,19 @@ pub(crate) struct Failure {
     pub(crate) because: String,
     /// Everything up to this number has arrived all the same.
     pub(crate) through: Option<u64>,
+    /// Whether fewer events at once may go through.
+    pub(crate) is_too_much: bool,
 }
 
 impl Failure {
     pub(crate) fn new(because: impl Into<String>) -> Self {
-        Self { because: printable(&because.into(), 500), through: None }
+        Self { because: printable(&because.into(), 500), through: None, is_too_much: false }
+    }
+
+    /// The same, when it was, or may have been, too much at once.
+    pub(crate) fn too_much(mut self) -> Self {
+        self.is_too_much = true;
+        self
     }
 
     /// The same, when everything up to `seq` has arrived before it.
@@ -75,6 +84,9 @@ pub(crate) fn open(config: &SinkConfig, names: &Names) -> Result<Box<dyn Destina
             Box::new(azure_storage::AzureStorage::new(endpoint, account, container, key.clone(), ca.as_deref(), names)?)
         }
         DestinationConfig::LogAnalytics { .. } => Box::new(log_analytics::LogAnalytics::new(&config.destination)?),
+        DestinationConfig::CloudWatchLogs { .. } => {
+            Box::new(cloudwatch_logs::CloudWatchLogs::new(&config.destination)?)
+        }
         DestinationConfig::S3 { .. } => Box::new(s3::S3::new(config, names)?),
         DestinationConfig::Otlp { endpoint, header, ca } => {
             Box::new(otlp::Otlp::new(endpoint, header.clone(), ca.as_deref(), names)?)

@@ -33,6 +33,13 @@ pub(crate) fn client(url: &str, ca: Option<&str>) -> Result<Client, Failure> {
     builder.build().map_err(|error| Failure::new(format!("cannot set up TLS: {}", innermost(&error))))
 }
 
+/// The header `host` that goes with requests to `url`, as signatures need it.
+pub(crate) fn host(url: &str) -> Result<String, Failure> {
+    let parsed = Url::parse(url).map_err(|error| Failure::new(format!("{url:?} is no URL: {error}")))?;
+    let host = parsed.host_str().unwrap_or_default();
+    Ok(parsed.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
 /// An answer: its status and the beginning of its body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -45,7 +52,8 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.body);
         let said = printable(text.trim(), 300);
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        Failure::new(format!("{what} was answered with {}{said}", self.status))
+        let failure = Failure::new(format!("{what} was answered with {}{said}", self.status));
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE { failure.too_much() } else { failure }
     }
 
     /// Whether the body names this error.

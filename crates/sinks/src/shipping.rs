@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long the present sinks may take to finish what they are at when others take their place.
 const REPLACE_MAX: Duration = Duration::from_secs(1);
+/// After so many deliveries that went well, one that had to be made smaller may grow again.
+const GROW_AFTER: u32 = 32;
 /// How often the length of the record is looked at, at most.
 const PULSE: Duration = Duration::from_millis(200);
 
@@ -122,6 +124,7 @@ impl Shipping {
                 ledger: Arc::clone(&self.ledger),
                 state: Arc::clone(&self.state),
                 names: self.names.clone(),
+                size: Size { events: config.batch_events, events_max: config.batch_events, went_well: 0 },
                 config,
                 position,
                 stopping: stopping.clone(),
@@ -194,15 +197,52 @@ struct Feeder {
     config: SinkConfig,
     /// It has everything up to this number.
     position: u64,
+    size: Size,
     stopping: CancellationToken,
+}
+
+/// How many events go into one delivery: fewer than configured for a far end that refuses so many, or is too slow for
+/// them, so that no batch stands in the way for ever.
+struct Size {
+    events: u32,
+    events_max: u32,
+    went_well: u32,
+}
+
+impl Size {
+    fn was_too_much(&mut self) {
+        self.events = (self.events / 2).max(1);
+        self.went_well = 0;
+    }
+
+    fn went_well(&mut self) {
+        self.went_well += 1;
+        if self.events < self.events_max && self.went_well >= GROW_AFTER {
+            self.events = self.events.saturating_mul(2).min(self.events_max);
+            self.went_well = 0;
+        }
+    }
+}
+
+/// What a step of a sink did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// There was nothing to deliver.
+    Nothing,
+    /// Everything that was there.
+    All,
+    /// As much as fits into a delivery; more is waiting.
+    Part,
 }
 
 impl Feeder {
     async fn run(mut self) {
         let mut destination: Option<Box<dyn Destination>> = None;
         let mut failures: u32 = 0;
+        let mut is_behind = false;
         loop {
-            if !self.stopping.is_cancelled() {
+            // Events gather only when there are few: what is behind goes on at once.
+            if !self.stopping.is_cancelled() && !is_behind {
                 let next = self.ledger.wait_for_entry(self.position);
                 let _stopping = self.stopping.run_until_cancelled(next).await;
                 let _stopping = self.stopping.run_until_cancelled(tokio::time::sleep(self.config.linger)).await;
@@ -221,11 +261,14 @@ impl Feeder {
             match moved {
                 Ok(moved) => {
                     failures = 0;
-                    if !moved && self.stopping.is_cancelled() {
+                    is_behind = moved == Moved::Part;
+                    if moved == Moved::Nothing && self.stopping.is_cancelled() {
                         return;
                     }
                 }
                 Err(failure) => {
+                    // What gathered before is still there.
+                    is_behind = true;
                     self.told(&failure, failures);
                     failures = failures.saturating_add(1);
                     if self.stopping.is_cancelled() {
@@ -238,11 +281,13 @@ impl Feeder {
         }
     }
 
-    /// Hands over one batch; `false` when there was none.
-    async fn step(&mut self, destination: &mut dyn Destination) -> Result<bool, Failure> {
+    /// Hands over one batch.
+    async fn step(&mut self, destination: &mut dyn Destination) -> Result<Moved, Failure> {
         let unreadable = |refusal: Refusal| Failure::new(format!("the record cannot be read: {}", in_full(&refusal)));
-        let page = self.ledger.entries(self.position, self.config.batch_events).await.map_err(unreadable)?;
-        let Some((first, last)) = page.entries.first().zip(page.entries.last()) else { return Ok(false) };
+        let page = self.ledger.entries(self.position, self.size.events).await.map_err(unreadable)?;
+        let Some((first, last)) = page.entries.first().zip(page.entries.last()) else {
+            return Ok(Moved::Nothing);
+        };
         let (oldest, last) = (first.event.at, last.event.seq);
         let count = page.entries.len() as u64;
         self.state.newest.fetch_max(page.newest, Ordering::AcqRel);
@@ -260,14 +305,19 @@ impl Feeder {
         let delivery = destination.deliver(&batch);
         let delivered = match tokio::time::timeout(self.config.timeout, delivery).await {
             Ok(delivered) => delivered,
-            Err(_elapsed) => Err(Failure::new(format!("no end within {} s", self.config.timeout.as_secs()))),
+            Err(_elapsed) => Err(Failure::new(format!("no end within {} s", self.config.timeout.as_secs())).too_much()),
         };
         match delivered {
             Ok(()) => {
                 self.advance(last, count).await?;
-                Ok(true)
+                let is_full = count >= u64::from(self.size.events);
+                self.size.went_well();
+                Ok(if is_full { Moved::Part } else { Moved::All })
             }
             Err(failure) => {
+                if failure.is_too_much {
+                    self.size.was_too_much();
+                }
                 if let Some(through) = failure.through
                     && through > self.position
                 {

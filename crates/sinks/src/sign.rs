@@ -32,15 +32,21 @@ pub(crate) struct SigV4<'a> {
     /// `20261121T222854Z`.
     pub(crate) at: &'a str,
     pub(crate) payload_sha256: &'a str,
+    /// The header `x-amz-target`, where there is one.
+    pub(crate) target: Option<&'a str>,
 }
 
 impl SigV4<'_> {
-    /// The value of the header `authorization`, over the headers host, x-amz-content-sha256 and x-amz-date.
+    /// The value of the header `authorization`, over the headers host, x-amz-content-sha256, x-amz-date and, where there
+    /// is one, x-amz-target.
     pub(crate) fn authorization(&self, access_key_id: &str, secret: &str) -> String {
-        const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
-        let Self { method, host, path, region, service, at, payload_sha256 } = self;
+        let Self { method, host, path, region, service, at, payload_sha256, target } = self;
+        let (names, target) = match target {
+            None => ("host;x-amz-content-sha256;x-amz-date", String::new()),
+            Some(target) => ("host;x-amz-content-sha256;x-amz-date;x-amz-target", format!("x-amz-target:{target}\n")),
+        };
         let canonical = format!(
-            "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{payload_sha256}\nx-amz-date:{at}\n\n{SIGNED}\n\
+            "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{payload_sha256}\nx-amz-date:{at}\n{target}\n{names}\n\
              {payload_sha256}"
         );
         let day = at.get(..8).unwrap_or_default();
@@ -50,7 +56,7 @@ impl SigV4<'_> {
         let first = hmac_sha256(format!("AWS4{secret}").as_bytes(), day.as_bytes());
         let key = parts.iter().fold(first, |key, part| hmac_sha256(&key, part.as_bytes()));
         let signature = hex(&hmac_sha256(&key, to_sign.as_bytes()));
-        format!("AWS4-HMAC-SHA256 Credential={access_key_id}/{scope}, SignedHeaders={SIGNED}, Signature={signature}")
+        format!("AWS4-HMAC-SHA256 Credential={access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}")
     }
 }
 

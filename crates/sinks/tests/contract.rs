@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
+use tokio::task::AbortHandle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,8 +90,21 @@ fn secret(text: &str) -> Secret {
 enum Mood {
     Takes,
     Slow,
+    /// Reads the request and never answers.
+    Stalls,
+    /// Out of service, for now.
     Full,
+    /// Its disk is full.
+    NoSpace,
+    /// A quota is used up.
+    Quota,
+    /// Takes small requests only.
+    TakesLittle,
+    /// Sends to somewhere else.
+    SendsAway,
     Garbage,
+    /// Answers, and never comes to the end of its answer.
+    Endless,
     /// Reads the request and hangs up without an answer.
     HangsUp,
     /// Takes it, and hangs up before it says so.
@@ -111,21 +125,54 @@ struct HttpEnd {
     mood: Arc<Mutex<Mood>>,
     taken: Arc<Mutex<Vec<Taken>>>,
     asked: Arc<Mutex<u64>>,
+    listening: Arc<Mutex<Option<AbortHandle>>>,
 }
+
+/// As much as a far end takes that takes little, in bytes: a few events, and not seven.
+const LITTLE_BYTES: usize = 3_000;
 
 impl HttpEnd {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let end = Self { url, mood: Arc::new(Mutex::new(Mood::Takes)), taken: Arc::default(), asked: Arc::default() };
-        let server = end.clone();
-        tokio::spawn(async move {
+        let mood = Arc::new(Mutex::new(Mood::Takes));
+        let end = Self { url, mood, taken: Arc::default(), asked: Arc::default(), listening: Arc::default() };
+        end.listen(listener);
+        end
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let server = self.clone();
+        let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let server = server.clone();
                 tokio::spawn(async move { server.serve(stream).await });
             }
         });
-        end
+        *self.listening.lock().expect("not poisoned") = Some(listening.abort_handle());
+    }
+
+    /// Nobody listens any more, and what is connected is hung up on.
+    fn goes_down(&self) {
+        self.is(Mood::HangsUp);
+        if let Some(listening) = self.listening.lock().expect("not poisoned").take() {
+            listening.abort();
+        }
+    }
+
+    /// It listens again where it was.
+    async fn comes_back(&self) {
+        let address = self.url.trim_start_matches("http://");
+        let begun = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        self.is(Mood::Takes);
+        self.listen(listener);
     }
 
     fn is(&self, mood: Mood) {
@@ -194,7 +241,30 @@ impl HttpEnd {
                     take();
                     format!("HTTP/1.1 {good}\r\n")
                 }
+                Mood::Stalls => {
+                    tokio::time::sleep(PATIENCE).await;
+                    return None;
+                }
                 Mood::Full => "HTTP/1.1 503 Service Unavailable\r\n".to_owned(),
+                Mood::NoSpace => "HTTP/1.1 507 Insufficient Storage\r\n".to_owned(),
+                Mood::Quota => {
+                    let said = "QuotaExceeded\u{1b}[2J";
+                    let answer = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                    stream.write_all(answer.as_bytes()).await.ok()?;
+                    continue;
+                }
+                Mood::TakesLittle if text.len() > LITTLE_BYTES => "HTTP/1.1 413 Content Too Large\r\n".to_owned(),
+                Mood::TakesLittle => {
+                    take();
+                    format!("HTTP/1.1 {good}\r\n")
+                }
+                Mood::SendsAway => "HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\n".to_owned(),
+                Mood::Endless => {
+                    stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\n\r\n").await.ok()?;
+                    loop {
+                        stream.write_all(&[b'x'; 4096]).await.ok()?;
+                    }
+                }
                 Mood::Garbage => "\u{1}\u{2}garbage\r\n".to_owned(),
                 Mood::HangsUp => return None,
                 Mood::TakesSilently => {
@@ -202,8 +272,12 @@ impl HttpEnd {
                     return None;
                 }
             };
-            let rest =
-                if good.starts_with("204") && answer.contains("204") { "\r\n" } else { "content-length: 0\r\n\r\n" };
+            let rest = match header("x-amz-target") {
+                // A call of an AWS service in JSON has an answer in JSON.
+                Some(_) => "content-length: 2\r\n\r\n{}",
+                None if good.starts_with("204") && answer.contains("204") => "\r\n",
+                None => "content-length: 0\r\n\r\n",
+            };
             stream.write_all(format!("{answer}{rest}").as_bytes()).await.ok()?;
         }
     }
@@ -223,6 +297,9 @@ impl HttpEnd {
                     let text = record["body"]["stringValue"].as_str().expect("a text");
                     numbers.extend(self::numbers(std::iter::once(text)));
                 }
+            } else if let Some(events) = body["logEvents"].as_array() {
+                assert!(events.is_sorted_by_key(|event| event["timestamp"].as_u64()), "in the order of their times");
+                numbers.extend(self::numbers(events.iter().map(|event| event["message"].as_str().expect("a text"))));
             } else if let Some(rows) = body.as_array() {
                 numbers.extend(self::numbers(rows.iter().map(|row| row["Message"].as_str().expect("a text"))));
             } else {
@@ -242,20 +319,44 @@ async fn http_contract(destination: impl Fn(&str) -> DestinationConfig) {
     let shipping = start(&store, &config).await;
     record(&store, 20).await;
     caught_up("the first are there", &store, &shipping).await;
-    for mood in [Mood::Full, Mood::Garbage, Mood::HangsUp, Mood::TakesSilently, Mood::Slow] {
+    for (mood, shown) in [
+        (Mood::Full, Some("503")),
+        (Mood::NoSpace, Some("507")),
+        (Mood::Quota, Some("403 Forbidden: QuotaExceeded")),
+        (Mood::SendsAway, Some("307")),
+        (Mood::Garbage, None),
+        (Mood::Endless, Some("500 Internal Server Error: xxx")),
+        (Mood::HangsUp, None),
+        (Mood::Stalls, Some("no end within")),
+        (Mood::TakesSilently, None),
+        (Mood::Slow, None),
+    ] {
         end.is(mood);
-        record(&store, 10).await;
         let asked = end.asked();
+        record(&store, 10).await;
         eventually("it was tried", || end.asked() > asked).await;
-        if mood == Mood::Full {
-            eventually("the failure shows", || shipping.statuses()[0].last_error.is_some()).await;
-            let error = shipping.statuses()[0].last_error.clone().unwrap_or_default();
-            assert!(error.contains("503"), "{error}");
+        if let Some(shown) = shown {
+            eventually(shown, || {
+                let error = shipping.statuses()[0].last_error.clone().unwrap_or_default();
+                assert!(!error.contains('\u{1b}'), "{error}");
+                error.contains(shown)
+            })
+            .await;
             assert!(behind(&shipping) > 0);
         }
         end.is(Mood::Takes);
         caught_up("it caught up", &store, &shipping).await;
     }
+    // What is refused because it is too much goes through in smaller pieces, without any help.
+    end.is(Mood::TakesLittle);
+    record(&store, 20).await;
+    caught_up("it caught up in small pieces", &store, &shipping).await;
+    // Nobody is there, for several tries.
+    end.goes_down();
+    record(&store, 10).await;
+    eventually("it was tried for a while", || shipping.statuses()[0].failures >= 3).await;
+    end.comes_back().await;
+    caught_up("it caught up after the far end was down", &store, &shipping).await;
     assert_eq!(shipping.statuses()[0].last_error, None);
     // A restart in the midst of a batch that the far end took without our knowing.
     end.is(Mood::TakesSilently);
@@ -313,6 +414,20 @@ async fn s3() {
         bucket: "logs".to_owned(),
         region: "eu-central-1".to_owned(),
         prefix: "a b/".to_owned(),
+        access_key_id: "AKID".to_owned(),
+        secret_access_key: secret("s"),
+        ca: None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cloudwatch_logs() {
+    http_contract(|url| DestinationConfig::CloudWatchLogs {
+        endpoint: url.to_owned(),
+        region: "eu-central-1".to_owned(),
+        group: "audit".to_owned(),
+        stream: "ravelin".to_owned(),
         access_key_id: "AKID".to_owned(),
         secret_access_key: secret("s"),
         ca: None,
@@ -452,6 +567,133 @@ async fn syslog_over_tcp_with_a_far_end_that_dies_without_reading() {
         }
     });
     eventually("all are there", || is_complete(&message_numbers(&messages), 61)).await;
+}
+
+#[tokio::test]
+async fn syslog_over_tcp_with_a_far_end_that_does_not_read_for_a_while_and_talks_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let transport = SyslogTransport::Tcp(address.to_string());
+    let shipping = start(&store, &sink(DestinationConfig::Syslog { transport, facility: 13 })).await;
+    // More than the buffers between both hold.
+    let long = "x".repeat(60_000);
+    for number in 0..200 {
+        let facts = BTreeMap::from([("claimed".to_owned(), format!("{number} {long}"))]);
+        let deed = Deed { kind: AuditKind::LoginRefused, actor: Actor::System, session: None, facts };
+        store.record(deed).await.expect("a deed is written");
+    }
+    let (stuck, _) = listener.accept().await.expect("it connects");
+    eventually("it is told that the far end is slow", || {
+        shipping.statuses()[0].last_error.as_deref().is_some_and(|error| error.contains("no end within"))
+    })
+    .await;
+    drop(stuck);
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&messages);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // A server has nothing to say in this protocol; this one does.
+            let _talks = stream.write_all(b"\x00garbage\r\n").await;
+            read_frames(&mut stream, usize::MAX, &taken).await;
+        }
+    });
+    eventually("all are there", || is_complete(&message_numbers(&messages), 201)).await;
+}
+
+#[tokio::test]
+async fn syslog_over_tls_with_a_wrong_certificate_and_a_restart_in_the_midst() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let names = || vec!["localhost".to_owned()];
+    let [right, wrong] =
+        [(), ()].map(|()| rcgen::generate_simple_self_signed(names()).expect("a certificate can be made"));
+    let acceptor = |certified: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("the provider knows them")
+                .with_no_client_auth()
+                .with_single_cert(vec![certified.cert.der().clone()], key)
+                .expect("they belong together");
+        tokio_rustls::TlsAcceptor::from(Arc::new(config))
+    };
+    let transport = SyslogTransport::Tls(format!("localhost:{port}"), right.cert.pem());
+    let shipping = start(&store, &sink(DestinationConfig::Syslog { transport, facility: 13 })).await;
+    record(&store, 20).await;
+    let (stream, _) = listener.accept().await.expect("it connects");
+    assert!(acceptor(&wrong).accept(stream).await.is_err(), "it hangs up on a stranger");
+    eventually("the wrong certificate is told", || {
+        shipping.statuses()[0].last_error.as_deref().is_some_and(|error| error.contains("certificate"))
+    })
+    .await;
+    assert_eq!(shipping.statuses()[0].position, 0, "a stranger gets nothing");
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let server = acceptor(&right);
+    {
+        // It reads some, and dies with the rest unread.
+        let (stream, _) = listener.accept().await.expect("it connects");
+        let mut stream = server.accept(stream).await.expect("it trusts the right one");
+        read_frames(&mut stream, 5, &messages).await;
+    }
+    record(&store, 20).await;
+    let taken = Arc::clone(&messages);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = server.accept(stream).await {
+                read_frames(&mut stream, usize::MAX, &taken).await;
+            }
+        }
+    });
+    eventually("all are there", || is_complete(&message_numbers(&messages), 41)).await;
+}
+
+#[tokio::test]
+async fn a_socket_of_this_machine_that_is_away_for_a_while() {
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("log");
+    let destination = DestinationConfig::Syslog { transport: SyslogTransport::Unix(path.clone()), facility: 13 };
+    let shipping = start(&store, &sink(destination)).await;
+    record(&store, 5).await;
+    eventually("the failure shows", || shipping.statuses()[0].failures >= 2).await;
+    let mut taken = Vec::new();
+    let mut bytes = vec![0; 65_536];
+    // It comes, goes in the midst, and comes again.
+    for newest in [6_u64, 16] {
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        while taken.iter().max() != Some(&newest) {
+            let length =
+                tokio::time::timeout(PATIENCE, socket.recv(&mut bytes)).await.expect("one comes").expect("a datagram");
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            taken.extend(numbers(std::iter::once(&text[text.find('{').expect("JSON")..])));
+        }
+        drop(socket);
+        std::fs::remove_file(&path).expect("may be removed");
+        if newest == 6 {
+            record(&store, 10).await;
+            eventually("the failure shows again", || shipping.statuses()[0].last_error.is_some()).await;
+        }
+    }
+    assert!(is_complete(&taken, 16), "{taken:?}");
+}
+
+#[tokio::test]
+async fn what_is_behind_does_not_gather() {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    record(&store, 70).await;
+    let destination = DestinationConfig::Webhook { url: format!("{}/hook", end.url), secret: secret("s"), ca: None };
+    let mut config = sink(destination);
+    // Ten batches wait; only the last, which is not full, has time to gather.
+    config.linger = Duration::from_secs(5);
+    let begun = Instant::now();
+    let shipping = start(&store, &config).await;
+    eventually("they are there", || shipping.statuses()[0].position >= 70).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(end.numbers().is_sorted());
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// The types there are.
-const TYPES: &[&str] = &["file", "stdout", "syslog", "webhook", "azure_storage", "log_analytics", "s3", "otlp"];
+const TYPES: &[&str] =
+    &["file", "stdout", "syslog", "webhook", "azure_storage", "log_analytics", "s3", "cloudwatch_logs", "otlp"];
 
 /// RFC 5424's facilities that make sense here, with their numbers.
 const FACILITIES: &[(&str, u8)] = &[
@@ -62,6 +63,7 @@ pub(super) struct SinkTable {
     client_id: Field<String>,
     client_secret_file: Field<String>,
     bucket: Field<String>,
+    group: Field<String>,
     region: Field<String>,
     prefix: Field<String>,
     access_key_id: Field<String>,
@@ -103,6 +105,7 @@ impl SinkTable {
             client_id: table.text("client_id"),
             client_secret_file: table.text("client_secret_file"),
             bucket: table.text("bucket"),
+            group: table.text("group"),
             region: table.text("region"),
             prefix: table.text("prefix"),
             access_key_id: table.text("access_key_id"),
@@ -113,11 +116,12 @@ impl SinkTable {
     }
 
     /// Each key with whether it is there, by the types that it is for.
-    fn particular(&self) -> [(&'static str, bool, &'static [&'static str]); 24] {
+    fn particular(&self) -> [(&'static str, bool, &'static [&'static str]); 25] {
         fn there<T>(field: &Field<T>) -> bool {
             !matches!(field, Field::Absent)
         }
-        const HTTP: &[&str] = &["webhook", "azure_storage", "log_analytics", "s3", "otlp"];
+        const HTTP: &[&str] = &["webhook", "azure_storage", "log_analytics", "s3", "cloudwatch_logs", "otlp"];
+        const AWS: &[&str] = &["s3", "cloudwatch_logs"];
         [
             ("path", there(&self.path), &["file"]),
             ("rotate_at", there(&self.rotate_at), &["file"]),
@@ -126,22 +130,27 @@ impl SinkTable {
             ("facility", there(&self.facility), &["syslog"]),
             ("url", there(&self.url), HTTP),
             ("allow_plain_http", there(&self.allow_plain_http), HTTP),
-            ("ca", there(&self.ca), &["syslog", "webhook", "azure_storage", "log_analytics", "s3", "otlp"]),
+            (
+                "ca",
+                there(&self.ca),
+                &["syslog", "webhook", "azure_storage", "log_analytics", "s3", "cloudwatch_logs", "otlp"],
+            ),
             ("secret_file", there(&self.secret_file), &["webhook"]),
             ("account", there(&self.account), &["azure_storage"]),
             ("container", there(&self.container), &["azure_storage"]),
             ("key_file", there(&self.key_file), &["azure_storage"]),
             ("rule", there(&self.rule), &["log_analytics"]),
-            ("stream", there(&self.stream), &["log_analytics"]),
+            ("stream", there(&self.stream), &["log_analytics", "cloudwatch_logs"]),
             ("authority", there(&self.authority), &["log_analytics"]),
             ("tenant", there(&self.tenant), &["log_analytics"]),
             ("client_id", there(&self.client_id), &["log_analytics"]),
             ("client_secret_file", there(&self.client_secret_file), &["log_analytics"]),
             ("bucket", there(&self.bucket), &["s3"]),
-            ("region", there(&self.region), &["s3"]),
+            ("group", there(&self.group), &["cloudwatch_logs"]),
+            ("region", there(&self.region), AWS),
             ("prefix", there(&self.prefix), &["s3"]),
-            ("access_key_id", there(&self.access_key_id), &["s3"]),
-            ("secret_access_key_file", there(&self.secret_access_key_file), &["s3"]),
+            ("access_key_id", there(&self.access_key_id), AWS),
+            ("secret_access_key_file", there(&self.secret_access_key_file), AWS),
             ("header", there(&self.header) || there(&self.header_value_file), &["otlp"]),
         ]
     }
@@ -304,6 +313,25 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
                 bucket: bucket?.value.clone(),
                 region: region?.value.clone(),
                 prefix: table.prefix.value_or(String::new()),
+                access_key_id: id?.value.clone(),
+                secret_access_key: key?,
+            })
+        }
+        "cloudwatch_logs" => {
+            let group = needed(table, "group", &table.group, "write the log group's name", reader);
+            let region = needed(table, "region", &table.region, "write the log group's region", reader);
+            let id = needed(table, "access_key_id", &table.access_key_id, "write the access key's id", reader);
+            let key = secret(table, "secret_access_key_file", &table.secret_access_key_file, reader);
+            let endpoint = match (&table.url, region) {
+                (Field::Absent, region) => region.map(|region| format!("https://logs.{}.amazonaws.com", region.value)),
+                _ => url(table, "https://logs.eu-central-1.amazonaws.com", reader),
+            };
+            Some(DestinationConfig::CloudWatchLogs {
+                ca: ca(table, reader)?,
+                endpoint: endpoint?,
+                region: region?.value.clone(),
+                group: group?.value.clone(),
+                stream: table.stream.value_or("ravelin".to_owned()),
                 access_key_id: id?.value.clone(),
                 secret_access_key: key?,
             })

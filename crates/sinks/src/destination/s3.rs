@@ -1,7 +1,8 @@
 //! Objects in an S3 bucket: CloudTrail's layout and form, or compressed lines of another schema by day.
 //!
-//! A batch's object is named after its first event. So what is sent again after a failure, which begins with the same
-//! event, takes the place of what was there.
+//! A batch's object is named after its first and its last event. So the same batch, sent again after a failure, takes
+//! the place of what was there; and a batch that was given up and arrives late never takes the place of one that holds
+//! more.
 //!
 //! Sources: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-log-file-examples.html> and
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>, as of 2026-11.
@@ -43,14 +44,10 @@ impl S3 {
         else {
             return Err(Failure::new("this is no configuration of S3"));
         };
-        let url =
-            reqwest::Url::parse(endpoint).map_err(|error| Failure::new(format!("{endpoint:?} is no URL: {error}")))?;
-        let host = url.host_str().unwrap_or_default();
-        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         Ok(Self {
             client: http::client(endpoint, ca.as_deref())?,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            host,
+            host: http::host(endpoint)?,
             bucket: bucket.clone(),
             region: region.clone(),
             prefix: prefix.clone(),
@@ -62,8 +59,8 @@ impl S3 {
     }
 
     async fn put(&self, items: &[&Item]) -> Result<(), Failure> {
-        let Some(first) = items.first() else { return Ok(()) };
-        let hash = first.entry.hash.to_string();
+        let Some((first, last)) = items.first().zip(items.last()) else { return Ok(()) };
+        let hashes = [first, last].map(|item| item.entry.hash.to_string()[..8].to_owned()).concat();
         let at = zoned(first);
         let day = at.strftime("%Y/%m/%d");
         let (name, text) = match self.schema {
@@ -71,14 +68,14 @@ impl S3 {
                 let (account, region) = (&self.account, &self.region);
                 let minute = at.strftime("%Y%m%dT%H%MZ");
                 let name = format!(
-                    "AWSLogs/{account}/CloudTrail/{region}/{day}/{account}_CloudTrail_{region}_{minute}_{}.json.gz",
-                    &hash[..16]
+                    "AWSLogs/{account}/CloudTrail/{region}/{day}/{account}_CloudTrail_{region}_{minute}_{hashes}.json.gz"
                 );
                 let records: Vec<&Value> = items.iter().map(|item| &item.record).collect();
                 (name, json!({ "Records": records }).to_string())
             }
             Schema::Ravelin | Schema::Ocsf | Schema::Azure => {
-                let name = format!("{day}/{:020}-{}.jsonl.gz", first.entry.event.seq, &hash[..16]);
+                let name =
+                    format!("{day}/{:020}-{:020}-{hashes}.jsonl.gz", first.entry.event.seq, last.entry.event.seq);
                 (name, items.iter().map(|item| format!("{}\n", item.record)).collect())
             }
         };
@@ -97,6 +94,7 @@ impl S3 {
             service: "s3",
             at: &now,
             payload_sha256: &payload_sha256,
+            target: None,
         };
         let authorization = signed.authorization(&self.access_key_id, self.secret.expose());
         let request = self

@@ -4,6 +4,8 @@ use ravelin_e2e::{Server, binary, eventually, need, run};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 fn verify(file: &Path, args: &[&str]) -> ravelin_e2e::Said {
     run(Command::new(binary()).args(["audit", "verify", "-o", "json"]).arg(file).args(args))
@@ -97,6 +99,80 @@ fn after_kill_dash_nine_the_record_verifies_and_sink_and_store_agree() {
     let found = verify(&world.dir.path().join("archive.jsonl"), &["--key", &key]).json();
     let store = verify(&store, &[]).json();
     assert_eq!((&found["whole"], &found["last"], &found["head"]), (&true.into(), &store["last"], &store["head"]));
+}
+
+/// Issues credentials, each one event, at about `per_second`, until the bastion is gone or `stop` is set; gives the ids
+/// that were acknowledged.
+fn load(http: std::net::SocketAddr, token: &str, per_second: u64, stop: &AtomicBool) -> Vec<String> {
+    let body = r#"{"kind":"token","note":"load"}"#;
+    let request = format!(
+        "POST /api/v1/credentials HTTP/1.1\r\nHost: {http}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut acknowledged = Vec::new();
+    let begun = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(answer) = ravelin_e2e::http(http, &request) else { break };
+        // One that is cut off in its middle acknowledges nothing.
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        if let Ok(issued) = serde_json::from_str::<Value>(body) {
+            let id = issued["credential"]["id"].as_str().unwrap_or_else(|| panic!("it was refused: {answer}"));
+            acknowledged.push(id.to_owned());
+        }
+        let due = Duration::from_millis(acknowledged.len() as u64 * 1000 / per_second);
+        let early = due.saturating_sub(begun.elapsed());
+        ravelin_e2e::rest(u64::try_from(early.as_millis()).unwrap_or(0));
+    }
+    acknowledged
+}
+
+#[test]
+fn kill_dash_nine_at_random_moments_under_load_loses_nothing_that_was_acknowledged() {
+    const WRITERS: u64 = 4;
+    let world = super::sinks::World::new(&[("archive", "type = \"file\"\npath = \"archive.jsonl\"\n".to_owned())]);
+    let store = world.dir.path().join("state/ravelin.db");
+    // Moments of their own in each run; the first one is told, so that a failure can be looked into.
+    let seed = u64::from(std::process::id()) ^ std::time::UNIX_EPOCH.elapsed().map_or(1, |age| age.as_secs());
+    println!("moments from seed {seed}");
+    let mut random = seed;
+    let mut acknowledged = std::collections::BTreeSet::new();
+    for round in 0..4 {
+        let server = world.serve();
+        let token = world.token();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = 300 + (random >> 33) % 2_000;
+        let stop = AtomicBool::new(false);
+        let begun = Instant::now();
+        let ids = std::thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..WRITERS).map(|_| scope.spawn(|| load(world.http(), &token, 200 / WRITERS, &stop))).collect();
+            ravelin_e2e::rest(moment);
+            server.kill_dash_nine();
+            stop.store(true, Ordering::Relaxed);
+            writers.into_iter().flat_map(|writer| writer.join().expect("no panic while writing")).collect::<Vec<_>>()
+        });
+        println!("round {round}: killed after {moment} ms, {} acknowledged in {:?}", ids.len(), begun.elapsed());
+        acknowledged.extend(ids);
+        let found = verify(&store, &[]).json();
+        assert_eq!(found["whole"], true, "seed {seed}");
+    }
+    assert!(acknowledged.len() > 40, "there was a load: {}", acknowledged.len());
+    let mut server = world.serve();
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    let archive = world.dir.path().join("archive.jsonl");
+    let key = world.dir.path().join("state/ledger.pub").display().to_string();
+    let found = verify(&archive, &["--key", &key]).json();
+    let store = verify(&store, &[]).json();
+    let same = (&found["whole"], &found["last"], &found["head"]);
+    assert_eq!(same, (&true.into(), &store["last"], &store["head"]), "seed {seed}");
+    let told: std::collections::BTreeSet<String> = lines(&archive)
+        .iter()
+        .filter(|event| event["kind"] == "credential_issued")
+        .filter_map(|event| event["facts"]["credential"].as_str().map(str::to_owned))
+        .collect();
+    let lost: Vec<&String> = acknowledged.difference(&told).collect();
+    assert!(lost.is_empty(), "seed {seed}: acknowledged and not on record: {lost:?}");
 }
 
 #[test]

@@ -28,8 +28,12 @@ impl World {
     }
 
     pub(crate) fn serve(&self) -> Server {
-        let http: SocketAddr = format!("127.0.0.1:{}", self.http).parse().expect("an address");
-        Server::serve(&self.dir.path().join("ravelin.toml"), self.dir.path(), http)
+        Server::serve(&self.dir.path().join("ravelin.toml"), self.dir.path(), self.http())
+    }
+
+    /// Where it speaks HTTP.
+    pub(crate) fn http(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.http).into()
     }
 
     /// Somebody comes with a proof that is none.
@@ -85,9 +89,14 @@ impl Drop for Peer {
 }
 
 fn rsyslog(program: &PathBuf, folder: &std::path::Path, port: u16) -> Peer {
+    rsyslog_with(program, folder, port, "", "")
+}
+
+/// With further settings of its TCP module and of the whole.
+fn rsyslog_with(program: &PathBuf, folder: &std::path::Path, port: u16, tcp: &str, global: &str) -> Peer {
     let out = folder.join("messages");
     let config = format!(
-        "global(workDirectory=\"{0}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
+        "global(workDirectory=\"{0}\" maxMessageSize=\"64k\" {global})\nmodule(load=\"imtcp\" {tcp})\n\
          input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n\
          template(name=\"raw\" type=\"string\" string=\"%pri% %app-name% %msgid% %msg%\\n\")\n\
          action(type=\"omfile\" file=\"{1}\" template=\"raw\")\n",
@@ -131,6 +140,52 @@ fn rsyslog_takes_everything_also_when_it_was_away() {
         .filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok()?["seq"].as_u64())
         .collect();
     assert!(numbers.iter().copied().eq(1..=*numbers.last().expect("some")), "no number is missing: {numbers:?}");
+}
+
+/// A certificate for `localhost` that signed itself, made by openssl: its file and its key's.
+fn certificate(openssl: &PathBuf, folder: &std::path::Path) -> [PathBuf; 2] {
+    let [certificate, key] = ["server.pem", "server.key"].map(|name| folder.join(name));
+    let mut command = Command::new(openssl);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let _made = run(command.arg("-keyout").arg(&key).arg("-out").arg(&certificate)).ok();
+    [certificate, key]
+}
+
+#[test]
+fn rsyslog_over_tls_takes_everything_also_after_a_kill() {
+    let program = need!("E2E_RSYSLOGD");
+    let _module = need!("E2E_RSYSLOG_TLS");
+    let openssl = need!("E2E_OPENSSL");
+    let port = free_port();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [certificate, key] = certificate(&openssl, folder.path()).map(|path| path.display().to_string());
+    let address = format!("tls://localhost:{port}");
+    let keys = format!("type = \"syslog\"\naddress = \"{address}\"\nca = \"{certificate}\"\n");
+    let world = World::new(&[("siem", keys)]);
+    let global = format!(
+        "defaultNetstreamDriver=\"ossl\" defaultNetstreamDriverCAFile=\"{certificate}\" \
+         defaultNetstreamDriverCertFile=\"{certificate}\" defaultNetstreamDriverKeyFile=\"{key}\""
+    );
+    let tcp = "streamDriver.name=\"ossl\" streamDriver.mode=\"1\" streamDriver.authMode=\"anon\"";
+    let messages = || std::fs::read_to_string(folder.path().join("messages")).unwrap_or_default();
+    let server = world.serve();
+    let peer = rsyslog_with(&program, folder.path(), port, tcp, &global);
+    eventually("the start is there", || messages().contains("node_started").then_some(()));
+    // Killed, not stopped: what it had not written yet is lost to it, and comes again.
+    drop(peer);
+    for _ in 0..5 {
+        world.wrong_login();
+    }
+    let _peer = rsyslog_with(&program, folder.path(), port, tcp, &global);
+    eventually("the refused logins are there", || (messages().matches("login_refused").count() >= 5).then_some(()));
+    let numbers: std::collections::BTreeSet<u64> = messages()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok()?["seq"].as_u64())
+        .collect();
+    assert!(numbers.iter().copied().eq(1..=*numbers.last().expect("some")), "no number is missing: {numbers:?}");
+    drop(server);
 }
 
 #[test]
@@ -217,4 +272,49 @@ fn moto_holds_cloudtrails_objects_and_a_missing_bucket_is_told() {
     let first: Value = serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
     assert!(first[0].as_str().expect("a key").starts_with("AWSLogs/000000000000/CloudTrail/"), "{first}");
     assert_eq!(first[1]["Records"][0]["eventVersion"], "1.11");
+}
+
+#[test]
+fn moto_holds_cloudwatchs_events_once_the_group_is_there() {
+    let program = need!("E2E_MOTO");
+    let python = need!("E2E_PYTHON");
+    let port = free_port();
+    let _peer = Peer::start(Command::new(program).args(["-H", "127.0.0.1", "-p", &port.to_string()]), port);
+    let keys = format!(
+        "type = \"cloudwatch_logs\"\nurl = \"http://127.0.0.1:{port}\"\ngroup = \"/ravelin/audit\"\nregion = \"us-east-1\"\n\
+         access_key_id = \"AKIDEXAMPLE\"\nsecret_access_key_file = \"logs.secret\"\nlinger = \"100 ms\"\nbatch_events = 3\n"
+    );
+    let world = World::new(&[("watch", keys)]);
+    world.secret("logs.secret", "secret");
+    let _server = world.serve();
+    eventually("the missing group is told", || {
+        let sinks = world.sinks();
+        sinks[0]["last_error"]
+            .as_str()
+            .filter(|error| error.contains("there is no log group /ravelin/audit"))
+            .map(|_| ())
+    });
+    let script = format!(
+        "import boto3, json, sys\n\
+         logs = boto3.client('logs', endpoint_url='http://127.0.0.1:{port}', region_name='us-east-1',\n\
+             aws_access_key_id='a', aws_secret_access_key='b')\n\
+         group = '/ravelin/audit'\n\
+         if sys.argv[1] == 'make': logs.create_log_group(logGroupName=group)\n\
+         elif logs.describe_log_streams(logGroupName=group)['logStreams']:\n    \
+         for page in logs.get_paginator('filter_log_events').paginate(logGroupName=group):\n        \
+         for e in page['events']: print(json.dumps([e['logStreamName'], e['timestamp'], json.loads(e['message'])]))\n"
+    );
+    let boto = |what: &str| run(Command::new(&python).args(["-c", &script, what])).ok();
+    let _made = boto("make");
+    world.wrong_login();
+    let said =
+        eventually("the refused login is there", || Some(boto("read")).filter(|said| said.contains("login_refused")));
+    let mut numbers = std::collections::BTreeSet::new();
+    for line in said.lines() {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(event[0], "ravelin");
+        assert!(event[1].as_u64() > Some(1_700_000_000_000), "its own time, in milliseconds: {event}");
+        numbers.insert(event[2]["seq"].as_u64().expect("a number"));
+    }
+    assert!(numbers.iter().copied().eq(1..=*numbers.last().expect("some")), "no number is missing: {numbers:?}");
 }

@@ -41,6 +41,10 @@ pub fn event(deployment: &str, entry: &Entry) -> Value {
 
 /// What a line of an export is.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are events; boxing each would cost more than the one head saves"
+)]
 pub enum Parsed {
     /// Its head.
     Foundation(Foundation),

@@ -6,8 +6,8 @@
 use aws_lc_rs::digest;
 use ravelin_model::{PrincipalName, Refusal};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Who asks for what: a second request of the same kind is answered with what the first one began.
@@ -57,7 +57,15 @@ impl KeptAnswer {
 /// The operations of this process whose callers were told to come later.
 #[derive(Default)]
 pub(crate) struct Operations {
-    all: Mutex<HashMap<Question, Begun>>,
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// What the next request for the same gets.
+    by_question: HashMap<Question, Begun>,
+    /// The ids of all that is being made: two requests for the same may have begun before either was told to come later.
+    making: HashSet<String>,
 }
 
 #[derive(Clone)]
@@ -81,22 +89,33 @@ impl Begun {
 }
 
 /// An operation that is being made; told when it is done, and given up when it is dropped.
-pub(crate) struct Making(watch::Sender<bool>);
+pub(crate) struct Making {
+    id: String,
+    done: watch::Sender<bool>,
+    shelf: Arc<Mutex<Shelf>>,
+}
 
 impl Making {
-    pub(crate) fn done(&self) {
-        self.0.send_replace(true);
+    /// The answer is kept.
+    pub(crate) fn done(self) {
+        self.done.send_replace(true);
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        hold(&self.shelf).making.remove(&self.id);
     }
 }
 
 impl Operations {
-    /// Begun and not asked for again, in all and of one caller.
+    /// Being made, or begun and not asked for again: in all, and of one caller.
     const ALL_MAX: usize = 4096;
     const PER_CALLER_MAX: usize = 256;
 
     /// What an earlier request for the same began.
     pub(crate) fn begun(&self, question: &Question) -> Option<Begun> {
-        self.hold().get(question).cloned()
+        hold(&self.shelf).by_question.get(question).cloned()
     }
 
     /// Notes that something was begun.
@@ -104,34 +123,38 @@ impl Operations {
     /// # Errors
     /// [`Refusal::LimitReached`] when too much is being made.
     pub(crate) fn begin(&self, question: Question, id: String) -> Result<Making, Refusal> {
-        let mut all = self.hold();
-        let of_caller = |all: &HashMap<Question, Begun>| all.keys().filter(|q| q.caller == question.caller).count();
-        if all.len() >= Self::ALL_MAX || of_caller(&all) >= Self::PER_CALLER_MAX {
+        let mut shelf = hold(&self.shelf);
+        let is_full = |shelf: &Shelf| {
+            let of_caller = shelf.by_question.keys().filter(|other| other.caller == question.caller).count();
+            shelf.by_question.len().max(shelf.making.len()) >= Self::ALL_MAX || of_caller >= Self::PER_CALLER_MAX
+        };
+        if is_full(&shelf) {
             // Answers that are there already are in the store; only the short way to them is lost.
-            all.retain(|_, begun| !begun.is_done());
+            shelf.by_question.retain(|_, begun| !begun.is_done());
         }
-        if all.len() >= Self::ALL_MAX || of_caller(&all) >= Self::PER_CALLER_MAX {
+        if is_full(&shelf) {
             return Err(Refusal::LimitReached { limit: "answers that are being made".to_owned(), retry_after: None });
         }
         let (sender, done) = watch::channel(false);
-        all.insert(question, Begun { id, done });
-        Ok(Making(sender))
+        shelf.by_question.insert(question, Begun { id: id.clone(), done });
+        shelf.making.insert(id.clone());
+        Ok(Making { id, done: sender, shelf: Arc::clone(&self.shelf) })
     }
 
     /// Forgets what a question began, so that the next request for the same begins anew.
     pub(crate) fn forget(&self, question: &Question, id: &str) {
-        let mut all = self.hold();
-        if all.get(question).is_some_and(|begun| begun.id == id) {
-            all.remove(question);
+        let mut shelf = hold(&self.shelf);
+        if shelf.by_question.get(question).is_some_and(|begun| begun.id == id) {
+            shelf.by_question.remove(question);
         }
     }
 
     /// Whether the answer of that id is being made here.
     pub(crate) fn is_making(&self, id: &str) -> bool {
-        self.hold().values().any(|begun| begun.id == id && !begun.is_done())
+        hold(&self.shelf).making.contains(id)
     }
+}
 
-    fn hold(&self) -> MutexGuard<'_, HashMap<Question, Begun>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn hold(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }

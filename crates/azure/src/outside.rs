@@ -10,13 +10,14 @@ use crate::proto::jwt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// An issuer whose tokens are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,8 +200,15 @@ impl Trusted {
     }
 }
 
-/// Whether a key is made for an algorithm.
+/// Whether a key is made for an algorithm: by its kind, and by what it says of itself. Source: RFC 7517, sections 4.2
+/// and 4.4; RFC 8725, section 3.1.
 fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
+    let for_signatures = key.common.public_key_use.as_ref().is_none_or(|made_for| *made_for == PublicKeyUse::Signature);
+    let named = key.common.key_algorithm.is_none_or(|named| named == KeyAlgorithm::from(algorithm));
+    for_signatures && named && fits_in_kind(key, algorithm)
+}
+
+fn fits_in_kind(key: &Jwk, algorithm: Algorithm) -> bool {
     match &key.algorithm {
         AlgorithmParameters::RSA(_) => {
             [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256].contains(&algorithm)
@@ -246,5 +254,162 @@ fn principal(claims: &Map<String, Value>, issuer: &OutsideIssuer) -> Result<Stri
     match name.filter(|name| !name.is_empty()) {
         Some(name) => Ok(name.to_owned()),
         None => Err(OutsideFault::Nobody(claimed.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header, get_current_timestamp};
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    const ISSUER: &str = "https://login.example/t";
+
+    /// An issuer in memory: its keys, whether it answers, and how often it was asked for keys.
+    #[derive(Default)]
+    struct Issuer {
+        keys: Mutex<Vec<Value>>,
+        away: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl KeyFetch for Arc<Issuer> {
+        async fn fetch(&self, url: &str) -> Result<Bytes, String> {
+            if url.ends_with("/.well-known/openid-configuration") {
+                return Ok(json!({ "issuer": ISSUER, "jwks_uri": "https://keys.example/k" }).to_string().into());
+            }
+            assert_eq!(url, "https://keys.example/k");
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.away.load(Ordering::SeqCst) {
+                return Err("no answer".to_owned());
+            }
+            let keys = self.keys.lock().expect("not poisoned").clone();
+            Ok(json!({ "keys": keys }).to_string().into())
+        }
+    }
+
+    struct Signer {
+        key: EncodingKey,
+        jwk: Value,
+    }
+
+    impl Signer {
+        fn new(kid: &str) -> Self {
+            let pem = crate::issuer::generate_signing_key();
+            let key = EncodingKey::from_ec_pem(pem.expose_secret().as_bytes()).expect("a key");
+            let jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a JWK");
+            let mut jwk = serde_json::to_value(jwk).expect("JSON");
+            jwk["kid"] = json!(kid);
+            Self { key, jwk }
+        }
+
+        fn with(mut self, name: &str, value: &str) -> Self {
+            self.jwk[name] = json!(value);
+            self
+        }
+
+        fn token(&self) -> String {
+            let mut header = Header::new(Algorithm::ES256);
+            header.kid = self.jwk["kid"].as_str().map(str::to_owned);
+            let claims = json!({ "iss": ISSUER, "aud": "us", "exp": get_current_timestamp() + 600, "sub": "alice" });
+            jsonwebtoken::encode(&header, &claims, &self.key).expect("signed")
+        }
+    }
+
+    fn outside(issuer: &Arc<Issuer>) -> Outside {
+        let is = OutsideIssuer {
+            issuer: ISSUER.to_owned(),
+            audiences: vec!["us".to_owned()],
+            jwks_url: None,
+            claim: "sub".to_owned(),
+            principals: BTreeMap::new(),
+        };
+        Outside::new(vec![is], Arc::new(Arc::clone(issuer)))
+    }
+
+    fn publish(issuer: &Issuer, signers: &[&Signer]) {
+        *issuer.keys.lock().expect("not poisoned") = signers.iter().map(|signer| signer.jwk.clone()).collect();
+    }
+
+    async fn is_good(outside: &Outside, signer: &Signer) -> bool {
+        outside.verify(&signer.token()).await.expect("a trusted issuer's").is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_is_fetched_and_one_that_is_gone_is_not_believed_any_more() {
+        let issuer = Arc::new(Issuer::default());
+        let (old, new) = (Signer::new("k1"), Signer::new("k2"));
+        publish(&issuer, &[&old]);
+        let outside = outside(&issuer);
+        assert!(is_good(&outside, &old).await);
+        // The issuer changes its key at once, without the overlap that it should have.
+        publish(&issuer, &[&new]);
+        assert!(!is_good(&outside, &new).await, "asked a moment ago");
+        tokio::time::advance(FETCH_PAUSE).await;
+        assert!(is_good(&outside, &new).await);
+        assert!(!is_good(&outside, &old).await);
+        assert_eq!(issuer.asked.load(Ordering::SeqCst), 2);
+        // Without anybody's new key, the set is looked at once an hour.
+        publish(&issuer, &[]);
+        tokio::time::advance(KEYS_LIFE - Duration::from_secs(1)).await;
+        assert!(is_good(&outside, &new).await);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!is_good(&outside, &new).await);
+        assert_eq!(issuer.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_keys_cost_one_fetch_in_half_a_minute_and_lock_nobody_out() {
+        let issuer = Arc::new(Issuer::default());
+        let known = Signer::new("k1");
+        publish(&issuer, &[&known]);
+        let outside = outside(&issuer);
+        let strangers: Vec<Signer> = (0..10).map(|at| Signer::new(&format!("x{at}"))).collect();
+        for _ in 0..60 {
+            for stranger in &strangers {
+                assert!(!is_good(&outside, stranger).await);
+            }
+            assert!(is_good(&outside, &known).await);
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        // Five minutes, six hundred tokens.
+        assert_eq!(issuer.asked.load(Ordering::SeqCst), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_is_away_locks_nobody_out_for_a_day() {
+        let issuer = Arc::new(Issuer::default());
+        let key = Signer::new("k1");
+        publish(&issuer, &[&key]);
+        let outside = outside(&issuer);
+        assert!(is_good(&outside, &key).await);
+        issuer.away.store(true, Ordering::SeqCst);
+        tokio::time::advance(KEYS_LIFE * 23).await;
+        assert!(is_good(&outside, &key).await);
+        tokio::time::advance(KEYS_LIFE * 2).await;
+        let fault = outside.verify(&key.token()).await.expect("a trusted issuer's").expect_err("too old");
+        assert!(matches!(fault, OutsideFault::NoKeys(issuer) if issuer == ISSUER));
+        issuer.away.store(false, Ordering::SeqCst);
+        tokio::time::advance(FETCH_PAUSE).await;
+        assert!(is_good(&outside, &key).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_good_for_what_it_says_it_is_made_for() {
+        for (name, value, good) in [
+            ("use", "sig", true),
+            ("use", "enc", false),
+            ("alg", "ES256", true),
+            ("alg", "ES384", false),
+            ("alg", "ECDH-ES", false),
+        ] {
+            let issuer = Arc::new(Issuer::default());
+            let key = Signer::new("k1").with(name, value);
+            publish(&issuer, &[&key]);
+            assert_eq!(is_good(&outside(&issuer), &key).await, good, "{name} {value}");
+        }
     }
 }

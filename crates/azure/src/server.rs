@@ -13,7 +13,7 @@ use crate::api::{self, Operation, get_active_sessions};
 use crate::config::{Config, ConfigFault};
 use crate::issuer::{Issuer, SigningKeys, TokenFault};
 use crate::map;
-use crate::operations::{KeptAnswer, Operations, Question};
+use crate::operations::{KeptAnswer, Making, Operations, Question};
 use crate::outside::{KeyFetch, Outside, OutsideFault};
 use crate::proto::api_version::{self, Family};
 use crate::proto::path::{self, ArmPath, Authority, Resource, Route};
@@ -345,15 +345,23 @@ impl Edge {
         }
         let (caller, version) = (call.caller.clone(), call.version.clone());
         let ground = self.ground_of(&call);
+        let id = Uuid::new_v4().to_string();
+        let begin = async || -> Result<Making, Fault> {
+            self.keep(&caller, &id, &KeptAnswer::begun()).await?;
+            Ok(self.operations.begin(question.clone(), id.clone())?)
+        };
+        let waits = !at_once && !self.config.respond_within.is_zero();
+        // Where nothing is waited for, nothing is done before it is sure that its answer can be kept.
+        let early = if waits { None } else { Some(begin().await?) };
         let edge = Arc::clone(self);
         let mut making = tokio::spawn(async move { edge.perform(&call).await });
-        let waits = !at_once && !self.config.respond_within.is_zero();
-        if waits && let Ok(made) = tokio::time::timeout(self.config.respond_within, &mut making).await {
-            return made.map_err(Refusal::internal)?.map(Given::Now);
-        }
-        let id = Uuid::new_v4().to_string();
-        self.keep(&caller, &id, &KeptAnswer::begun()).await?;
-        let begun = self.operations.begin(question, id.clone())?;
+        let begun = match early {
+            Some(begun) => begun,
+            None => match tokio::time::timeout(self.config.respond_within, &mut making).await {
+                Ok(made) => return made.map_err(Refusal::internal)?.map(Given::Now),
+                Err(_elapsed) => begin().await?,
+            },
+        };
         let (edge, key) = (Arc::clone(self), id.clone());
         tokio::spawn(async move {
             let made = making.await.unwrap_or_else(|panic| Err(Refusal::internal(panic).into()));

@@ -72,9 +72,15 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A secret of 32 random bytes as 43 URL-safe characters.
+/// A secret of 32 random bytes as 43 URL-safe characters. Its first one is a letter or a digit: command lines that are
+/// given a secret take one that begins with a hyphen for an option.
 pub(crate) fn random_secret() -> String {
-    URL_SAFE_NO_PAD.encode(random_bytes::<32>())
+    loop {
+        let secret = URL_SAFE_NO_PAD.encode(random_bytes::<32>());
+        if secret.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            return secret;
+        }
+    }
 }
 
 /// What is stored of a secret with full entropy. Passwords people choose must never come here.
@@ -87,6 +93,14 @@ pub(crate) fn secret_digest(secret: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_secret_looks_like_an_option() {
+        for _ in 0..2_000 {
+            let secret = random_secret();
+            assert!(secret.len() == 43 && secret.as_bytes()[0].is_ascii_alphanumeric());
+        }
+    }
 
     #[test]
     fn signing_secrets_are_stable_and_differ_by_id_and_master() {

@@ -29,4 +29,6 @@ impl Keepsake {
     pub const TEXT_BYTES_MAX: usize = 8 << 20;
     /// Things on one shelf at once; a new one beyond it is refused.
     pub const PER_SHELF_MAX: u32 = 20_000;
+    /// Things of one owner on one shelf at once, so that nobody fills it for everybody.
+    pub const PER_OWNER_MAX: u32 = 1_000;
 }

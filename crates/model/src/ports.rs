@@ -135,7 +135,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a thing, in the place of one of the same key, with `created` set to now, and writes the deed with it.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] for a key or a text out of its bounds, [`Refusal::LimitReached`] when the shelf is full.
+    /// [`Refusal::Invalid`] for a key or a text out of its bounds, [`Refusal::LimitReached`] when the shelf is full, or
+    /// has as much of this owner as it may.
     async fn keep(&self, thing: Keepsake, deed: Option<Deed>) -> Result<Keepsake, Refusal>;
 
     /// A kept thing that has not expired.

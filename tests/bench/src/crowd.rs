@@ -1,7 +1,8 @@
 //! Many sessions at once: memory, kill latency, list latency. The load comes from light clients in this process, and
 //! the target is a small server in this process too, because a thousand OpenSSH clients would measure themselves.
 
-use crate::world::{Ravelin, ZERO, key, private_kib, public};
+use crate::bastion::{arm_token, whole_list};
+use crate::world::{Ravelin, key, private_kib, public};
 use crate::{Bound, Report, millis, percentile};
 use anyhow::{Context, Result, bail};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
@@ -67,7 +68,7 @@ impl server::Handler for Target {
     }
 }
 
-struct Client;
+pub(crate) struct Client;
 
 impl client::Handler for Client {
     type Error = russh::Error;
@@ -78,37 +79,54 @@ impl client::Handler for Client {
 }
 
 /// A live session's client side.
-struct Live {
+pub(crate) struct Live {
     handle: client::Handle<Client>,
-    channel: Channel<client::Msg>,
+    pub(crate) channel: Channel<client::Msg>,
 }
 
-struct Crowd {
-    ravelin: Ravelin,
+pub(crate) struct Crowd {
+    pub(crate) ravelin: Ravelin,
     key: Arc<russh::keys::PrivateKey>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     _dir: tempfile::TempDir,
 }
 
 impl Crowd {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let user = key(dir.path(), "user")?;
         let host = key(dir.path(), "host")?;
         let port = target(&host).await?;
-        let ravelin = Ravelin::start(dir.path(), port, &public(&host)?, "root", &user)?;
+        Self::in_folder(dir, port, &host)
+    }
+
+    /// Before whatever listens on this port.
+    pub(crate) fn before(port: u16) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let host = key(dir.path(), "host")?;
+        Self::in_folder(dir, port, &host)
+    }
+
+    fn in_folder(dir: tempfile::TempDir, port: u16, host: &Path) -> Result<Self> {
+        let user = key(dir.path(), "user")?;
+        let ravelin = Ravelin::start(dir.path(), port, &public(host)?, "root", &user)?;
         let key = Arc::new(load_secret_key(&user, None)?);
         Ok(Crowd { ravelin, key, http: reqwest::Client::new(), _dir: dir })
     }
 
-    async fn connect(&self, command: Option<&str>) -> Result<Live> {
+    /// A connection without a session yet, as `alice` or as `alice:target`.
+    pub(crate) async fn log_in(&self, user: &str) -> Result<client::Handle<Client>> {
         let config = Arc::new(client::Config { nodelay: true, inactivity_timeout: None, ..client::Config::default() });
         let address = ("127.0.0.1", self.ravelin.server.port);
         let mut handle = client::connect(config, address, Client).await?;
         let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), None);
-        if !handle.authenticate_publickey("alice:web-1", key).await?.success() {
+        if !handle.authenticate_publickey(user, key).await?.success() {
             bail!("the bench's own key was refused");
         }
+        Ok(handle)
+    }
+
+    async fn connect(&self, command: Option<&str>) -> Result<Live> {
+        let handle = self.log_in("alice:web-1").await?;
         let mut channel = handle.channel_open_session().await?;
         match command {
             None => {
@@ -125,7 +143,7 @@ impl Crowd {
         }
     }
 
-    async fn connect_many(&self, count: usize) -> Result<Vec<Live>> {
+    pub(crate) async fn connect_many(&self, count: usize) -> Result<Vec<Live>> {
         let mut all = Vec::with_capacity(count);
         while all.len() < count {
             let batch = (count - all.len()).min(8);
@@ -166,7 +184,7 @@ impl Crowd {
 }
 
 /// All of them at once, in order; a handful, so no more than a vector of tasks is needed.
-async fn futures_join<T, F: Future<Output = T>>(waiting: Vec<F>) -> Vec<T> {
+pub(crate) async fn futures_join<T, F: Future<Output = T>>(waiting: Vec<F>) -> Vec<T> {
     let mut waiting: Vec<_> = waiting.into_iter().map(Box::pin).map(Some).collect();
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {
@@ -322,36 +340,13 @@ pub(crate) async fn list(report: &mut Report) -> Result<()> {
     }
     report.add("list of 1,000 live, AWS dialect in 5 pages, p99", percentile(&mut aws, 0.99), "ms", goal);
 
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("client_id", &crowd.ravelin.azure.0),
-        ("client_secret", &crowd.ravelin.azure.1),
-        ("scope", "https://management.azure.com/.default"),
-    ];
-    let path = format!("/subscriptions/{ZERO}/resourceGroups/ravelin/providers/Microsoft.Network/bastionHosts/ravelin");
-    let token_url = format!("{}/{ZERO}/oauth2/v2.0/token", crowd.ravelin.http);
-    let token: Value = crowd.http.post(token_url).form(&form).send().await?.error_for_status()?.json().await?;
-    let token = token["access_token"].as_str().context("access_token")?.to_owned();
+    let token = arm_token(&crowd.http, &crowd.ravelin).await?;
     let mut azure = Vec::new();
     for _ in 0..TIMES {
-        let mut spent = Duration::ZERO;
-        let mut url = format!("{}{path}/getActiveSessions?api-version=2024-05-01", crowd.ravelin.http);
-        let mut count = 0;
-        loop {
-            let request = crowd.http.post(&url).bearer_auth(&token).header("content-length", 0);
-            let begun = Instant::now();
-            let answer = request.send().await?.error_for_status()?.bytes().await?;
-            spent += begun.elapsed();
-            let answer = parsed(&answer)?;
-            count += answer["value"].as_array().context("value")?.len();
-            match answer["nextLink"].as_str() {
-                Some(next) if !next.is_empty() => next.clone_into(&mut url),
-                _ => break,
-            }
-        }
+        let (ids, _, spent) = whole_list(&crowd, &token).await?;
         azure.push(millis(spent));
-        if count != LIVE {
-            bail!("{count} of {LIVE} are listed");
+        if ids.len() != LIVE {
+            bail!("{} of {LIVE} are listed", ids.len());
         }
     }
     report.add("list of 1,000 live, Azure dialect, p99", percentile(&mut azure, 0.99), "ms", goal);

@@ -4,6 +4,7 @@
 //! machine slows both. Read ratios and CPU seconds per GiB; megabytes per second are this machine's.
 //! What is measured how stands in `docs/operations/performance.md`.
 
+mod bastion;
 mod bulk;
 mod crowd;
 mod record;
@@ -13,7 +14,9 @@ mod world;
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-const PARTS: &[&str] = &["bulk", "jump", "echo", "setup", "forward", "prompt", "record", "memory", "kill", "list"];
+const PARTS: &[&str] = &[
+    "bulk", "jump", "echo", "setup", "forward", "prompt", "record", "memory", "kill", "list", "many", "cut", "tunnel",
+];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -58,6 +61,15 @@ async fn main() -> Result<()> {
     }
     if wants("list") {
         crowd::list(&mut report).await?;
+    }
+    if wants("many") {
+        bastion::many(&mut report).await?;
+    }
+    if wants("cut") {
+        bastion::cut(&mut report).await?;
+    }
+    if wants("tunnel") {
+        bastion::tunnel(&mut report).await?;
     }
     report.print();
     Ok(())

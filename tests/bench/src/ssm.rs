@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// Bytes of one transfer.
-const BYTES: usize = 512 << 20;
+pub(crate) const BYTES: usize = 512 << 20;
 const ROUNDS: usize = 5;
-const PIECE: usize = 1 << 18;
+/// Written or read at once.
+pub(crate) const PIECE: usize = 1 << 18;
 
 /// A process that ends with its owner.
 struct Running(Child);
@@ -37,7 +38,7 @@ fn session(peers: &Peers, args: &[&str]) -> Result<Command> {
 }
 
 /// A listener at the far end: a connection that says `d` is given [`BYTES`], one that says `u` gives them and hears `k`.
-fn far_end() -> Result<u16> {
+pub(crate) fn far_end() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     std::thread::spawn(move || {
@@ -64,7 +65,7 @@ fn far_end() -> Result<u16> {
 }
 
 /// Megabytes per second of one transfer through this port.
-fn transfer(port: u16, way: u8) -> Result<f64> {
+pub(crate) fn transfer(port: u16, way: u8) -> Result<f64> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
     let begun = Instant::now();

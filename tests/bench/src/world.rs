@@ -188,7 +188,8 @@ state_dir = "{state}"
 ssh = "127.0.0.1:{ssh}"
 http = "127.0.0.1:{http}"
 [limits]
-sessions_per_principal = 5000
+sessions = 12000
+sessions_per_principal = 12000
 [recordings]
 mode = "{mode}"
 [azure]

@@ -4,6 +4,9 @@
 //! example and the samples made from it send the bare array `["a", "b"]`. Both are read, and so is the `{}` of the
 //! generated JavaScript sample, which names no session. Source: `BastionHosts` in the specification of
 //! `Microsoft.Network`, example `BastionSessionDelete.json`.
+//!
+//! A third is printed in an article that people copy from: `sessionIds: ["a", "b"]`, the member without its object. It is
+//! read too, because what it means is beyond doubt.
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -31,15 +34,30 @@ pub enum BodyFault {
 /// # Errors
 /// [`BodyFault`], with a text for the caller.
 pub fn session_ids(body: &[u8]) -> Result<Vec<String>, BodyFault> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    serde::Deserializer::deserialize_any(&mut json, Whole).and_then(|ids| json.end().map(|()| ids)).map_err(|error| {
-        match error.classify() {
-            serde_json::error::Category::Data => BodyFault::Shape(error.to_string()),
-            serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof
-            | serde_json::error::Category::Io => BodyFault::NotJson(error.to_string()),
+    let (ids, mut json) = match printed(body) {
+        Some(list) => {
+            let mut json = serde_json::Deserializer::from_slice(list);
+            (Ids.deserialize(&mut json), json)
+        }
+        None => {
+            let mut json = serde_json::Deserializer::from_slice(body);
+            (serde::Deserializer::deserialize_any(&mut json, Whole), json)
+        }
+    };
+    ids.and_then(|ids| json.end().map(|()| ids)).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => BodyFault::Shape(error.to_string()),
+        serde_json::error::Category::Syntax | serde_json::error::Category::Eof | serde_json::error::Category::Io => {
+            BodyFault::NotJson(error.to_string())
         }
     })
+}
+
+/// What follows the colon of `sessionIds:`, when the body begins with these words.
+fn printed(body: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"sessionIds";
+    let (name, rest) = body.trim_ascii_start().split_at_checked(NAME.len())?;
+    let list = rest.trim_ascii_start().strip_prefix(b":")?;
+    name.eq_ignore_ascii_case(NAME).then_some(list)
 }
 
 /// Largest body of any other operation, in bytes.
@@ -247,6 +265,8 @@ mod tests {
         assert_eq!(ids(r#"{"sessionIds":["session1","session2","session1"]}"#), ["session1", "session2", "session1"]);
         assert_eq!(ids(r#" [ "session1" , "session\u0032" ] "#), ["session1", "session2"]);
         assert_eq!(ids(r#"{"SessionIds":["a"],"more":{"x":[1]}}"#), ["a"]);
+        assert_eq!(ids("sessionIds: [\n\"session1\",\n\"session2\"\n]"), ["session1", "session2"]);
+        assert!(ids("\nsessionIds :[]").is_empty());
         for empty in ["{}", "[]", r#"{"sessionIds":[]}"#] {
             assert!(ids(empty).is_empty(), "{empty}");
         }
@@ -261,9 +281,14 @@ mod tests {
         assert!(shape(r#"{"ids":["a"]}"#).contains("sessionIds: is missing, there is only \"ids\""));
         assert!(shape(r#"{"sessionIds":[],"sessionIds":[]}"#).contains("twice"));
         assert!(shape("\"a\"").contains("sessionIds"));
+        assert!(shape("sessionIds: \"a\"").contains("sessionIds as a list"));
+        assert!(shape("sessionIds: [1]").contains("sessionIds[0] as a string"));
+        for text in ["sessionIds", "sessionIds:", "sessionIds: [\"a\"", "sessionIds: [\"a\"] and more", "ids: []"] {
+            assert!(matches!(session_ids(text.as_bytes()), Err(BodyFault::NotJson(_))), "{text}");
+        }
         assert!(shape("null").contains("sessionIds"));
         assert!(shape(&format!("[\"{}\"]", "a".repeat(257))).contains("sessionIds[0]: may have at most 256"));
-        for broken in ["", "[", "[\"a\"", "{\"sessionIds\"", "[\"a\"] x", "sessionIds: [\"a\"]", "\u{0}"] {
+        for broken in ["", "[", "[\"a\"", "{\"sessionIds\"", "[\"a\"] x", "\u{0}"] {
             assert!(matches!(session_ids(broken.as_bytes()), Err(BodyFault::NotJson(_))), "{broken:?}");
         }
         let deep = "[".repeat(100_000);

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// Where to come again: the answer, and how far it is. Both without scheme and host.
-fn places(answer: &Answer) -> (String, String) {
+pub(crate) fn places(answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
     assert!(answer.body.is_null(), "nothing in it");
     assert_eq!(answer.header("retry-after"), "1", "whole seconds");
@@ -21,7 +21,7 @@ fn places(answer: &Answer) -> (String, String) {
 }
 
 /// Polls as clients do, until the answer is there.
-async fn fetch(world: &World, bearer: &str, path: &str) -> Answer {
+pub(crate) async fn fetch(world: &World, bearer: &str, path: &str) -> Answer {
     for _ in 0..1000 {
         let answer = world.ask(Method::GET, bearer, path, "").await;
         if answer.status != StatusCode::ACCEPTED {

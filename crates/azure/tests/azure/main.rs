@@ -2,6 +2,7 @@
 //!
 //! `world` sets up a deployment with two live sessions; `golden` replays the request files of `tests/golden`.
 
+mod documents;
 mod golden;
 mod host;
 mod late;
@@ -9,5 +10,6 @@ mod links;
 mod login;
 mod outside;
 mod sessions;
+mod slow;
 mod tunnels;
 mod world;

@@ -356,7 +356,7 @@ async fn each_wrong_request_gets_its_own_error() {
     }
     let bodies: Vec<(String, u16, &str)> = vec![
         (String::new(), 400, "InvalidRequestContent"),
-        ("sessionIds: [\n\"session1\"\n]".to_owned(), 400, "InvalidRequestContent"),
+        ("sessionIds: session1".to_owned(), 400, "InvalidRequestContent"),
         ("[1]".to_owned(), 400, "InvalidRequestFormat"),
         ("{\"ids\":[]}".to_owned(), 400, "InvalidRequestFormat"),
         (format!("[{}\"x\"]", "\"x\",".repeat(999_999)), 400, "InvalidRequestFormat"),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tower::ServiceExt;
@@ -239,6 +240,32 @@ async fn a_token_opens_one_socket_once() {
     for again in [path, format!("/webtunnel/{}", tokens.auth)] {
         assert_eq!(tunnels.open(&again).await.expect_err("used").0, StatusCode::UNAUTHORIZED);
     }
+}
+
+#[tokio::test]
+async fn a_token_is_its_makers_whoever_brings_it() {
+    let tunnels = Tunnels::new().await;
+    let tokens = tunnels.tokens().await;
+    // Another deployment, and another node, never heard of it.
+    let elsewhere = Tunnels::new().await;
+    for path in [format!("/webtunnelv2/{}", tokens.websocket), format!("/webtunnel/{}", tokens.auth)] {
+        assert_eq!(elsewhere.open(&path).await.expect_err("another's").0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(elsewhere.delete(&tokens.auth).await, StatusCode::NOT_FOUND);
+    // A proof beside it makes nobody else of whom it was given out to.
+    let alice = tunnels.world.bearer("alice").await;
+    let mut request =
+        format!("ws://{}/webtunnelv2/{}", tunnels.door, tokens.websocket).into_client_request().expect("a request");
+    request.headers_mut().insert("authorization", format!("Bearer {alice}").parse().expect("a header"));
+    let stream = TcpStream::connect(tunnels.door).await.expect("it listens");
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("it opens");
+    assert_eq!(ask(&mut socket, b"x").await, b"x");
+    let list = tunnels.world.list(&alice).await;
+    assert_eq!((list.len(), list[0]["userName"].as_str()), (1, Some("bob")));
+    // What everybody may see of a session ends nothing.
+    let id = list[0]["sessionId"].as_str().expect("an id").to_owned();
+    assert_eq!(tunnels.delete(&id).await, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&mut socket, b"y").await, b"y");
 }
 
 #[tokio::test]

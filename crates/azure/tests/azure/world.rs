@@ -13,6 +13,7 @@ use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Contact, Engine, MasterKey, Rules};
 use ravelin_model::credential::CredentialKind;
 use ravelin_model::policy::{Action, Question, Resource};
+use ravelin_model::ports::Store;
 use ravelin_model::session::Kind;
 use ravelin_model::{Login, NodeId, Principal, PrincipalName, Session, SessionId, Target};
 use ravelin_store::SqliteStore;
@@ -20,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tower::ServiceExt;
 
 pub(crate) const TENANT: &str = "6d0f2b6e-9f52-4c2e-8c0a-0a4b6a1f3c55";
@@ -56,8 +58,9 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) signing_key: SecretString,
     alice: Caller,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     config: Config,
+    store_wait_max: Duration,
 }
 
 pub(crate) struct Answer {
@@ -143,19 +146,34 @@ impl World {
         let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
         let mut config = Config::new(TENANT, SUBSCRIPTION, "rg1", "bastion");
         set(&mut config);
-        Self::start(store, rules, config, ravelin_azure::generate_signing_key()).await
+        let wait = ravelin_engine::Config::new(NodeId::new(1)).store_wait_max;
+        Self::start(store, rules, config, ravelin_azure::generate_signing_key(), wait).await
+    }
+
+    /// Over a store of the test's own, which may take this long to answer.
+    pub(crate) async fn over(store: Arc<dyn Store>, store_wait_max: Duration, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(TENANT, SUBSCRIPTION, "rg1", "bastion");
+        set(&mut config);
+        Self::start(store, small_rules(), config, ravelin_azure::generate_signing_key(), store_wait_max).await
     }
 
     /// The next life of the same deployment: only what is in the store, and the key, is still there.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { store, config, signing_key, engine, .. } = self;
-        engine.stop(std::time::Duration::ZERO).await.expect("it stops");
-        Self::start(store, small_rules(), config, signing_key).await
+        let Self { store, config, signing_key, engine, store_wait_max, .. } = self;
+        engine.stop(Duration::ZERO).await.expect("it stops");
+        Self::start(store, small_rules(), config, signing_key, store_wait_max).await
     }
 
-    async fn start(store: Arc<SqliteStore>, rules: Rules, config: Config, signing_key: SecretString) -> Self {
+    async fn start(
+        store: Arc<dyn Store>,
+        rules: Rules,
+        config: Config,
+        signing_key: SecretString,
+        store_wait_max: Duration,
+    ) -> Self {
         let mut settings = ravelin_engine::Config::new(NodeId::new(1));
         settings.sessions_per_principal_max = 5000;
+        settings.store_wait_max = store_wait_max;
         let master = MasterKey::new([7; 32]);
         let engine = Engine::start(store.clone(), rules, master, settings).await.expect("the engine starts");
         let router = ravelin_azure::server::router(
@@ -169,7 +187,7 @@ impl World {
         )
         .expect("a right configuration");
         let alice = ssh_caller(&engine, "alice").await;
-        Self { engine, router, signing_key, alice, store, config }
+        Self { engine, router, signing_key, alice, store, config, store_wait_max }
     }
 
     /// One session, as alice sees it.
@@ -255,7 +273,7 @@ impl World {
     pub(crate) async fn leave_begun(&self, who: &str, id: &str) {
         let caller = ssh_caller(&self.engine, who).await;
         let text = r#"{"status":0,"body":""}"#.to_owned();
-        let kept = self.engine.control.keep_answer(&caller, id, text, std::time::Duration::from_secs(60)).await;
+        let kept = self.engine.control.keep_answer(&caller, id, text, Duration::from_secs(60)).await;
         kept.expect("it is kept");
     }
 

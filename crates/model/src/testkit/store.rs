@@ -1008,6 +1008,14 @@ pub async fn things_are_kept_until_they_expire(store: &dyn Store) {
     let events = store.events(0, 100).await.expect("events").events;
     let kinds: Vec<AuditKind> = events.iter().map(|event| event.deed.kind).collect();
     assert_eq!(kinds, [AuditKind::LinkCreated, AuditKind::LinkDeleted]);
+    for at in 1..Keepsake::PER_OWNER_MAX {
+        store.keep(thing("b", &format!("n{at}"), "x", None), None).await.expect("there is room");
+    }
+    let refused = store.keep(thing("b", "one more", "x", None), None).await;
+    assert!(matches!(refused, Err(Refusal::LimitReached { .. })), "{refused:?}");
+    store.keep(thing("b", "n1", "y", None), None).await.expect("in the place of another");
+    let others = Keepsake { owner: PrincipalName::parse("bob").expect("a name"), ..thing("b", "his", "x", None) };
+    store.keep(others, None).await.expect("another's room is another's");
     for wrong in [thing("a", "", "x", None), thing("a", &"k".repeat(Keepsake::KEY_BYTES_MAX + 1), "x", None)] {
         let refused = store.keep(wrong, None).await;
         assert!(matches!(refused, Err(Refusal::Invalid { .. })), "{refused:?}");

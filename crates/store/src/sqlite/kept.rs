@@ -16,13 +16,22 @@ pub(super) fn keep(write: &Write<'_>, mut thing: Keepsake, deed: Option<&Deed>) 
     if thing.text.len() > Keepsake::TEXT_BYTES_MAX {
         return Err(Refusal::invalid("text", format!("may have at most {} bytes", Keepsake::TEXT_BYTES_MAX)));
     }
-    let others: u32 = write
+    let (others, of_owner): (u32, u32) = write
         .tx
-        .prepare_cached("SELECT count(*) FROM kept WHERE shelf = ?1 AND key <> ?2")
-        .and_then(|mut statement| statement.query_row((thing.shelf, &thing.key), |row| row.get(0)))
+        .prepare_cached("SELECT count(*), count(*) FILTER (WHERE owner = ?3) FROM kept WHERE shelf = ?1 AND key <> ?2")
+        .and_then(|mut statement| {
+            let others = (thing.shelf, &thing.key, thing.owner.as_str());
+            statement.query_row(others, |row| Ok((row.get(0)?, row.get(1)?)))
+        })
         .map_err(from_sqlite)?;
-    if others >= Keepsake::PER_SHELF_MAX {
-        let limit = format!("{} things of the kind {}", Keepsake::PER_SHELF_MAX, thing.shelf);
+    let limit = if others >= Keepsake::PER_SHELF_MAX {
+        Some(format!("{} things of the kind {}", Keepsake::PER_SHELF_MAX, thing.shelf))
+    } else if of_owner >= Keepsake::PER_OWNER_MAX {
+        Some(format!("{} things of the kind {} of one principal", Keepsake::PER_OWNER_MAX, thing.shelf))
+    } else {
+        None
+    };
+    if let Some(limit) = limit {
         return Err(Refusal::LimitReached { limit, retry_after: None });
     }
     thing.created = write.clock.now();

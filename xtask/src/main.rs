@@ -6,6 +6,7 @@
 mod graph;
 mod tidy;
 mod tools;
+mod units;
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ fn test() -> Result<()> {
     tools::describe()?;
     check()?;
     licences()?;
-    step("unit, property and golden tests", cargo(&["test", "--workspace", "--exclude", "ravelin-e2e"]))?;
+    units::run()?;
     e2e(None)?;
     if in_ci() {
         fuzz(&["all", "5"])?;
@@ -65,7 +66,7 @@ fn test() -> Result<()> {
 
 fn test_fast() -> Result<()> {
     check()?;
-    step("unit, property and golden tests", cargo(&["test", "--workspace", "--exclude", "ravelin-e2e"]))
+    units::run()
 }
 
 fn check() -> Result<()> {

@@ -34,8 +34,16 @@ fn source_faults(name: &str, text: &str) -> Vec<String> {
         faults.push(format!("{name}: starts without //! (what it is for, what it must not know)"));
     }
     let inner_ring = name.starts_with("crates/model/src") || name.starts_with("crates/engine/src");
+    let mut in_example = false;
     for (number, line) in text.lines().enumerate() {
         let at = number + 1;
+        let fence = line.trim_start().trim_start_matches(['/', '!']).trim_start();
+        if fence.len() < line.trim_start().len() && fence.starts_with("```") {
+            in_example = !in_example;
+            if in_example && fence != "```text" {
+                faults.push(format!("{name}:{at}: an example that no test runs; say ```text, or make it a test"));
+            }
+        }
         if inner_ring {
             let lower = line.to_lowercase();
             // `aws-lc-rs` is the cryptography library, not a dialect.
@@ -82,5 +90,7 @@ mod tests {
         assert_eq!(source_faults("crates/engine/src/a.rs", "//! a\nuse aws_lc_rs::hmac;\n").len(), 0);
         assert_eq!(source_faults("crates/aws/src/a.rs", "//! a\n// the AWS form\n").len(), 0);
         assert_eq!(source_faults("crates/x/src/a.rs", "//! a\nlet x = 1; \n").len(), 1);
+        assert_eq!(source_faults("crates/x/src/a.rs", "//! a\n//! ```\n//! f()\n//! ```\n").len(), 1);
+        assert_eq!(source_faults("crates/x/src/a.rs", "//! a\n//! ```text\n//! f()\n//! ```\n").len(), 0);
     }
 }

@@ -149,10 +149,11 @@ fn full_screen_programs_wide_letters_sizes_and_binary_are_played_back_to_the_sam
         }
         assert!(played(&cast).iter().any(|line| line.contains("end-of-")), "{what}: {:?}", played(&cast));
         let page = export(&server, session["id"].as_str().expect("an id"), "html");
-        assert!(
-            page.contains("default-src 'none'") && !page.contains("http://") && !page.contains("https://"),
-            "{what}"
-        );
+        // It may hold addresses, as text: htop shows other programs' arguments. What counts is that it asks for none.
+        assert!(page.contains("default-src 'none'"), "{what}");
+        let own = page.split("const TITLE=").next().expect("a part").to_owned()
+            + page.rsplit("const LAST=").next().expect("a part");
+        assert!(!own.contains("http://") && !own.contains("https://"), "{what}: the player names an address");
     }
 }
 

@@ -24,6 +24,10 @@ const FRUITLESS_MAX: u32 = 8;
 /// The first and the longest pause between attempts to come back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Bytes that a connection is trusted with before anything came of it, and how long that lasts. A window's worth would be
+/// in the network before the first answer can be, and a connection that breaks then looks like one of no use.
+const UNHEARD_BYTES: usize = 64 * 1024;
+const UNHEARD: Duration = Duration::from_secs(1);
 /// Things to send, and events, that wait between the session and this task.
 const QUEUE: usize = 8;
 /// Frames that wait for the socket.
@@ -267,6 +271,7 @@ impl Keeper {
         let patience = self.options.patience;
         let (mut heard, mut pinged) = (now, now);
         let mut outgoing = Some(Frame::Ping(Bytes::from_static(KEEPALIVE)));
+        let (mut unheard, trusted) = (0, now + UNHEARD);
         let left = loop {
             while self.event.is_none() && !self.over {
                 match self.client.poll_event(now) {
@@ -281,9 +286,13 @@ impl Keeper {
                 break Left::Over;
             }
             self.send_up(now);
-            if outgoing.is_none() {
+            let holding = !self.fruits && unheard >= UNHEARD_BYTES && now < trusted;
+            if outgoing.is_none() && !holding {
                 outgoing = match self.client.poll_transmit(now) {
-                    Some(Transmit::Message(bytes)) => Some(Frame::Binary(bytes)),
+                    Some(Transmit::Message(bytes)) => {
+                        unheard += bytes.len();
+                        Some(Frame::Binary(bytes))
+                    }
                     Some(Transmit::Ping(bytes)) => Some(Frame::Ping(bytes)),
                     None if now.duration_since(pinged) >= patience.silence / 3 => {
                         pinged = now;
@@ -300,7 +309,8 @@ impl Keeper {
                 break Left::Lost(format!("nothing was heard for {} s", patience.silence.as_secs()));
             }
             let tick = now + patience.silence.min(patience.owed) / 10;
-            let at = self.client.poll_timeout().map_or(tick, |at| at.min(tick));
+            let due = if holding { Some(trusted) } else { self.client.poll_timeout() };
+            let at = due.map_or(tick, |at| at.min(tick));
             tokio::select! {
                 frame = stream.next(), if reading => {
                     now = Instant::now();

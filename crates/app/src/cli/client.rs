@@ -187,6 +187,8 @@ pub(crate) fn http_client(url: &Url, ca: Option<&Path>) -> Result<reqwest::Clien
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("ravelin/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
+        // A tunnel is an upgrade, which HTTP/2 has none of; a dependency's features must not bring it about.
+        .http1_only()
         .connect_timeout(CONNECT_MAX);
     if is_loopback(url) {
         builder = builder.no_proxy();

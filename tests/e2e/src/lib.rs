@@ -132,6 +132,19 @@ impl Said {
 /// When it cannot be started or does not end within [`PATIENCE`].
 #[must_use]
 pub fn run_with(command: &mut Command, input: &[u8]) -> Said {
+    run_to_its_end(command, input, PATIENCE * 2)
+}
+
+/// Runs a client to its end without input, for those that take long by their nature.
+///
+/// # Panics
+/// When it cannot be started or does not end within `patience`.
+#[must_use]
+pub fn run_within(command: &mut Command, patience: Duration) -> Said {
+    run_to_its_end(command, b"", patience)
+}
+
+fn run_to_its_end(command: &mut Command, input: &[u8], patience: Duration) -> Said {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("stdin is piped");
@@ -140,7 +153,7 @@ pub fn run_with(command: &mut Command, input: &[u8]) -> Said {
         // A client may end without reading everything; its output decides then.
         let _broken_pipe = stdin.write_all(&input);
     });
-    let guard = watchdog(&child, command);
+    let guard = watchdog(&child, command, patience);
     let output = child.wait_with_output().expect("a client's output");
     guard.disarm();
     writer.join().expect("no panic while writing");
@@ -165,14 +178,14 @@ impl Armed {
 }
 
 /// Ends a client that hangs, so that its test fails with what it said so far.
-fn watchdog(child: &Child, command: &Command) -> Armed {
+fn watchdog(child: &Child, command: &Command, patience: Duration) -> Armed {
     let pid = child.id();
     let armed = Arc::new(Mutex::new(true));
     let ours = Arc::clone(&armed);
     let name = format!("{command:?}");
     std::thread::spawn(move || {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE * 2 {
+        while begun.elapsed() < patience {
             pause();
             if !*ours.lock().unwrap_or_else(PoisonError::into_inner) {
                 return;

@@ -144,3 +144,43 @@ print(json.dumps(out))
     assert!(server.live().is_empty());
     drop(shells);
 }
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again_and_the_end_is_on_record_once() {
+    let ssh = need!("E2E_SSH");
+    let python = need!("E2E_PYTHON");
+    let server = Server::dev();
+    let mut shell = Running::start(&mut server.ssh(&ssh, &["-tt", &server.destination()]));
+    shell.send("echo up-$((40+2))\n");
+    shell.expect("up-42");
+    // The SDK's own retries, over a way on which the first answer becomes a 500.
+    let out = run(server.command(&python).args([
+        "-c",
+        client!(
+            r#"
+from azure.core.pipeline.transport import RequestsTransport
+from azure.mgmt.network.models import SessionIds
+posts = []
+class Lossy(RequestsTransport):
+    def send(self, request, **options):
+        response = super().send(request, **options)
+        if "/disconnectActiveSessions" in request.url:
+            posts.append(response.status_code)
+            if len(posts) == 1:
+                response.status_code = response.internal_response.status_code = 500
+        return response
+ids = [s.session_id for s in client.begin_get_active_sessions(group, name).result()]
+lossy = NetworkManagementClient(credential, e["AZURE_SUBSCRIPTION_ID"], base_url=e["RAVELIN_ARM_URL"], transport=Lossy())
+states = [[s.session_id, s.state, s.message] for s in lossy.disconnect_active_sessions(group, name, SessionIds(session_ids=ids))]
+print(json.dumps({"posts": posts, "ids": ids, "states": states}))
+"#
+        ),
+    ]))
+    .json();
+    assert_eq!(out["posts"], serde_json::json!([200, 200]), "sent twice: {out}");
+    assert_eq!(out["states"][0][1], "NotFound", "{out}");
+    assert!(out["states"][0][2].as_str().is_some_and(|text| text.contains("It ended at")), "{out}");
+    let ended = server.ravelin(&["audit", "export", "--event", "session_ended"]).ok();
+    assert_eq!(ended.lines().filter(|line| line.contains("session_ended")).count(), 1, "{ended}");
+    shell.wait();
+}

@@ -1,7 +1,7 @@
 //! Azure's native client: tunnels by the command line's published sequence over an independent WebSocket client, with
 //! real ssh and scp through them; and the clients of the control API that `azure` does not drive.
 
-use ravelin_e2e::{Running, Server, eventually, kill, need, run};
+use ravelin_e2e::{PATIENCE, Running, Server, eventually, kill, need, run, run_within};
 use std::process::Command;
 
 /// Listens on a free port and serves each connection as the command line's extension does: a token of its own, a
@@ -241,7 +241,7 @@ fn the_command_line_registers_logs_in_and_asks() {
     let az = |args: &[&str]| {
         let mut command = server.command(&az);
         command.env("AZURE_CONFIG_DIR", &home).env("AZURE_CORE_COLLECT_TELEMETRY", "false").args(args);
-        run(&mut command)
+        run_within(&mut command, PATIENCE * 4)
     };
     let url = server.var("RAVELIN_ARM_URL").to_owned();
     let _registered =
@@ -251,6 +251,11 @@ fn the_command_line_registers_logs_in_and_asks() {
     let _in = az(&["login", "--service-principal", "-u", id, "-p", secret, "--tenant", tenant, "-o", "none"]).ok();
     let account = az(&["account", "show", "-o", "json"]).json();
     assert_eq!(account["id"], server.var("AZURE_SUBSCRIPTION_ID"), "{account}");
+    assert_eq!((&account["environmentName"], &account["state"]), (&"Ravelin".into(), &"Enabled".into()), "{account}");
+    assert_eq!((&account["user"]["name"], &account["user"]["type"]), (&id.into(), &"servicePrincipal".into()));
+    let accounts = az(&["account", "list", "-o", "json"]).json();
+    assert_eq!(accounts.as_array().map(Vec::len), Some(1), "{accounts}");
+    assert_eq!((&accounts[0]["id"], &accounts[0]["cloudName"]), (&account["id"], &"Ravelin".into()), "{accounts}");
     let [subscription, group, name] =
         ["AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_BASTION_NAME"].map(|v| server.var(v));
     let host =

@@ -80,3 +80,47 @@ fn nothing_that_was_shown_or_logged_holds_a_secret() {
         assert!(!shown.contains(server.var(name)), "{name} was shown");
     }
 }
+
+#[test]
+fn a_hundred_megabytes_are_refused_and_not_held() {
+    let curl = need!("E2E_CURL");
+    let server = Server::dev();
+    let token = super::powershell::arm_token(&server);
+    let file = server.dir.join("huge");
+    std::fs::File::create(&file).and_then(|file| file.set_len(100_000_000)).expect("a file of holes");
+    let peak_kib = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let [subscription, group, name] =
+        ["AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_BASTION_NAME"].map(|v| server.var(v));
+    let url = format!(
+        "{}/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/bastionHosts/{name}\
+         /disconnectActiveSessions?api-version=2024-05-01",
+        server.var("RAVELIN_ARM_URL")
+    );
+    let before = peak_kib();
+    // Announced and sent at once, announced and waited with, and without a word about its size.
+    for header in ["Expect:", "Expect: 100-continue", "Transfer-Encoding: chunked"] {
+        for (bearer, status) in [(token.as_str(), "413"), ("nobody", "401")] {
+            let mut command = server.command(&curl);
+            command.args(["-sS", "--cacert", server.var("SSL_CERT_FILE"), "-X", "POST", "-w", "%{http_code}", "-o"]);
+            command.arg(server.dir.join("answer")).args([
+                "-H",
+                header,
+                "-H",
+                &format!("Authorization: Bearer {bearer}"),
+            ]);
+            command.arg("-T").arg(&file).arg(&url);
+            let said = run(&mut command);
+            // Curl may be told while it still sends, and calls that an error of sending.
+            assert!(said.out.ends_with(status), "{header}, {status}: {said:?}");
+        }
+    }
+    let answer = std::fs::read_to_string(server.dir.join("answer")).expect("an answer");
+    assert!(answer.contains("InvalidAuthenticationToken"), "{answer}");
+    let grown = peak_kib() - before;
+    assert!(grown < 48 * 1024, "it held {grown} KiB of it");
+    assert!(server.live().is_empty());
+}

@@ -17,6 +17,7 @@ mod hostile;
 mod kill;
 mod limits;
 mod object_store;
+mod outside_issuer;
 mod plugin;
 mod powershell;
 mod recordings;

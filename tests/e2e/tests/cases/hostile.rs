@@ -105,7 +105,9 @@ fn a_hundred_megabytes_are_refused_and_not_held() {
     for header in ["Expect:", "Expect: 100-continue", "Transfer-Encoding: chunked"] {
         for (bearer, status) in [(token.as_str(), "413"), ("nobody", "401")] {
             let mut command = server.command(&curl);
-            command.args(["-sS", "--cacert", server.var("SSL_CERT_FILE"), "-X", "POST", "-w", "%{http_code}", "-o"]);
+            // HTTP/2 has neither of the headers, and this curl loses an answer that comes with the reset of its stream.
+            command.args(["-sS", "--http1.1", "--cacert", server.var("SSL_CERT_FILE"), "-X", "POST"]);
+            command.args(["-w", "%{http_code}", "-o"]);
             command.arg(server.dir.join("answer")).args([
                 "-H",
                 header,

@@ -98,7 +98,9 @@ fn ssh_and_scp_go_through_tunnels_three_at_once_and_one_is_cut() {
     assert_eq!(said.ok().trim(), "through-42");
     eventually("its session ended", || server.live().is_empty().then_some(()));
     let ended = server.history();
-    assert_eq!((ended[0]["kind"].as_str(), ended[0]["end_reason"].as_str()), (Some("tunnel"), Some("client_closed")));
+    // ssh says goodbye to the target before it closes, and either may be the faster to close then.
+    let ends = [Some("client_closed"), Some("target_closed")];
+    assert!(ended[0]["kind"] == "tunnel" && ends.contains(&ended[0]["end_reason"].as_str()), "{}", ended[0]);
     assert!(ended[0]["bytes_out"].as_u64().is_some_and(|bytes| bytes > 500), "{}", ended[0]);
 
     let file = server.dir.join("sent");

@@ -101,8 +101,8 @@ fn a_hundred_megabytes_are_refused_and_not_held() {
         server.var("RAVELIN_ARM_URL")
     );
     let before = peak_kib();
-    // Announced and sent at once, announced and waited with, and without a word about its size.
-    for header in ["Expect:", "Expect: 100-continue", "Transfer-Encoding: chunked"] {
+    // Announced and sent at once, without a word about its size, and announced and waited with.
+    for header in ["Expect:", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
         for (bearer, status) in [(token.as_str(), "413"), ("nobody", "401")] {
             let mut command = server.command(&curl);
             // HTTP/2 has neither of the headers, and this curl loses an answer that comes with the reset of its stream.
@@ -116,8 +116,9 @@ fn a_hundred_megabytes_are_refused_and_not_held() {
             ]);
             command.arg("-T").arg(&file).arg(&url);
             let said = run(&mut command);
-            // Curl may be told while it still sends, and calls that an error of sending.
-            assert!(said.out.ends_with(status), "{header}, {status}: {said:?}");
+            // Who waits is told. Who sends all the same may be told, or may find the connection closed before.
+            let broke = !header.ends_with("continue") && matches!(said.code, 55 | 56) && said.out.ends_with("000");
+            assert!(said.out.ends_with(status) || broke, "{header}, {status}: {said:?}");
         }
     }
     let answer = std::fs::read_to_string(server.dir.join("answer")).expect("an answer");

@@ -33,6 +33,7 @@ fn draft() -> Draft {
         duration_max: None,
         node: NodeId::new(1),
         epoch: 1,
+        recording_rule: None,
         tags: Default::default(),
     }
 }

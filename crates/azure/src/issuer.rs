@@ -45,6 +45,20 @@ pub(crate) enum TokenFault {
     Tenant,
 }
 
+impl TokenFault {
+    /// What the check of a token's signature and claims says of it, whoever issued it.
+    pub(crate) fn of(error: &jsonwebtoken::errors::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ExpiredSignature => Self::Expired,
+            ErrorKind::ImmatureSignature => Self::TooEarly,
+            ErrorKind::InvalidAudience => Self::Audience,
+            ErrorKind::InvalidIssuer => Self::Tenant,
+            // A foreign list that may grow; every other kind means that it is not the issuer's.
+            _ => Self::Forged,
+        }
+    }
+}
+
 /// The keys that sign tokens: the newest signs, and the one before it is still believed, so that no token dies of a
 /// change. Cheap to clone: a clone is the same keys.
 #[derive(Clone)]
@@ -161,16 +175,8 @@ impl Issuer {
         validation.set_audience(audiences);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        let claims = jsonwebtoken::decode::<wire::Claims>(token, &key.decoding, &validation).map_err(|error| {
-            match error.kind() {
-                ErrorKind::ExpiredSignature => TokenFault::Expired,
-                ErrorKind::ImmatureSignature => TokenFault::TooEarly,
-                ErrorKind::InvalidAudience => TokenFault::Audience,
-                ErrorKind::InvalidIssuer => TokenFault::Tenant,
-                // A foreign list that may grow; every other kind means that it is not ours.
-                _ => TokenFault::Forged,
-            }
-        })?;
+        let claims = jsonwebtoken::decode::<wire::Claims>(token, &key.decoding, &validation)
+            .map_err(|error| TokenFault::of(&error))?;
         if claims.claims.tid == tenant { Ok(claims.claims) } else { Err(TokenFault::Tenant) }
     }
 }

@@ -9,7 +9,6 @@ use crate::issuer::TokenFault;
 use crate::proto::jwt;
 use async_trait::async_trait;
 use bytes::Bytes;
-use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -235,16 +234,9 @@ fn claims(
     validation.set_audience(&issuer.audiences);
     validation.validate_nbf = true;
     validation.leeway = LEEWAY_SECONDS;
-    jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation).map(|data| data.claims).map_err(|error| {
-        match error.kind() {
-            ErrorKind::ExpiredSignature => TokenFault::Expired,
-            ErrorKind::ImmatureSignature => TokenFault::TooEarly,
-            ErrorKind::InvalidAudience => TokenFault::Audience,
-            ErrorKind::InvalidIssuer => TokenFault::Tenant,
-            // A foreign list that may grow; every other kind means that it is not the issuer's.
-            _ => TokenFault::Forged,
-        }
-    })
+    jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation)
+        .map(|data| data.claims)
+        .map_err(|error| TokenFault::of(&error))
 }
 
 fn principal(claims: &Map<String, Value>, issuer: &OutsideIssuer) -> Result<String, OutsideFault> {

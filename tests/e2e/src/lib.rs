@@ -78,6 +78,29 @@ pub fn rest(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
+/// A program at the other end, which ends with the test.
+pub struct Peer(Child);
+
+impl Peer {
+    /// Starts it, and waits until it listens on this port of loopback.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not listen in time.
+    pub fn start(command: &mut Command, port: u16) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let peer = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        eventually("the peer listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        peer
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
 /// A port that was free a moment ago.
 #[must_use]
 pub fn free_port() -> u16 {

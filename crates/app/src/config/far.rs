@@ -73,26 +73,9 @@ impl StoreTable {
         ]
     }
 
-    /// A key that this type must have.
-    fn needed<'a>(
-        &self,
-        key: &str,
-        field: &'a Field<String>,
-        fix: &str,
-        reader: &mut Reader,
-    ) -> Option<&'a Written<String>> {
-        if let Field::Absent = field {
-            let mut fault = self.here.fault("is missing", fix);
-            fault.key = format!("{}.{key}", self.here.key);
-            fault.value = None;
-            reader.faults.push(fault);
-        }
-        field.given()
-    }
-
     /// A name without anything that would lead elsewhere in a URL.
     fn name(&self, key: &str, field: &Field<String>, fix: &str, reader: &mut Reader) -> Option<String> {
-        let written = self.needed(key, field, fix, reader)?;
+        let written = reader.needed(&self.here, key, field, fix)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._$".contains(c);
         if written.value.is_empty() || !written.value.chars().all(plain) {
             reader.faults.push(written.fault("is not a name", "use letters, digits, - . and _"));
@@ -174,9 +157,9 @@ fn s3(table: &StoreTable, reader: &mut Reader) -> Option<Vendor> {
     let region = table.name("region", &table.region, "write the bucket's region", reader);
     let named = !matches!((&table.access_key_id, &table.secret_access_key_file), (Field::Absent, Field::Absent));
     let key = if named {
-        let id = table.needed("access_key_id", &table.access_key_id, "write the access key's id", reader);
+        let id = reader.needed(&table.here, "access_key_id", &table.access_key_id, "write the access key's id");
         let fix = "write secret_access_key_file = \"\u{2026}\", a file of mode 0600";
-        let file = table.needed("secret_access_key_file", &table.secret_access_key_file, fix, reader);
+        let file = reader.needed(&table.here, "secret_access_key_file", &table.secret_access_key_file, fix);
         let secret = secret_file::read(file?, reader)?;
         Some(AccessKey { id: id?.value.clone(), secret: Secret(secret), token: None })
     } else {

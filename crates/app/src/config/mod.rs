@@ -349,6 +349,23 @@ impl Reader {
         Refused { faults: self.faults.into_sorted(), files: self.files }
     }
 
+    /// A key that a table of this kind must have, and that another kind would not.
+    fn needed<'a>(
+        &mut self,
+        table: &document::Written<()>,
+        key: &str,
+        field: &'a document::Field<String>,
+        fix: &str,
+    ) -> Option<&'a document::Written<String>> {
+        if let document::Field::Absent = field {
+            let mut fault = table.fault("is missing", fix);
+            fault.key = format!("{}.{key}", table.key);
+            fault.value = None;
+            self.faults.push(fault);
+        }
+        field.given()
+    }
+
     /// Largest file that is read; inventories of many thousand targets are far below it.
     const FILE_BYTES_MAX: u64 = 64 << 20;
 

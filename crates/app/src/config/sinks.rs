@@ -237,7 +237,7 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             {
                 reader.faults.push(written.fault("is too small", "write at least \"64 KiB\""));
             }
-            let path = needed(table, "path", &table.path, "write path = \"audit.jsonl\"", reader)?.path();
+            let path = reader.needed(&table.here, "path", &table.path, "write path = \"audit.jsonl\"")?.path();
             let keep = u32::try_from(table.keep.value_or(10)).unwrap_or(u32::MAX);
             Some(DestinationConfig::File { path, bytes_max: table.rotate_at.value_or(100 << 20), keep })
         }
@@ -255,7 +255,7 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
                 }
             };
             let fix = "write address = \"tls://logs.example.org:6514\"";
-            let address = needed(table, "address", &table.address, fix, reader)?;
+            let address = reader.needed(&table.here, "address", &table.address, fix)?;
             let transport = transport(address, table, reader)?;
             Some(DestinationConfig::Syslog { transport, facility: facility? })
         }
@@ -265,7 +265,7 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             Some(DestinationConfig::Webhook { ca: ca(table, reader)?, url: url?, secret: secret? })
         }
         "azure_storage" => {
-            let account = needed(table, "account", &table.account, "write the storage account's name", reader);
+            let account = reader.needed(&table.here, "account", &table.account, "write the storage account's name");
             let key = secret(table, "key_file", &table.key_file, reader);
             let endpoint = match (&table.url, account) {
                 (Field::Absent, account) => {
@@ -283,9 +283,10 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
         }
         "log_analytics" => {
             let endpoint = url(table, "https://NAME.REGION-1.ingest.monitor.azure.com", reader);
-            let rule = needed(table, "rule", &table.rule, "write the rule's immutable id, such as dcr-…", reader);
-            let stream = needed(table, "stream", &table.stream, "write the rule's stream, such as Custom-…_CL", reader);
-            let client_id = needed(table, "client_id", &table.client_id, "write the application's id", reader);
+            let rule = reader.needed(&table.here, "rule", &table.rule, "write the rule's immutable id, such as dcr-…");
+            let stream =
+                reader.needed(&table.here, "stream", &table.stream, "write the rule's stream, such as Custom-…_CL");
+            let client_id = reader.needed(&table.here, "client_id", &table.client_id, "write the application's id");
             let client_secret = secret(table, "client_secret_file", &table.client_secret_file, reader);
             Some(DestinationConfig::LogAnalytics {
                 ca: ca(table, reader)?,
@@ -299,9 +300,9 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             })
         }
         "s3" => {
-            let bucket = needed(table, "bucket", &table.bucket, "write the bucket's name", reader);
-            let region = needed(table, "region", &table.region, "write the bucket's region", reader);
-            let id = needed(table, "access_key_id", &table.access_key_id, "write the access key's id", reader);
+            let bucket = reader.needed(&table.here, "bucket", &table.bucket, "write the bucket's name");
+            let region = reader.needed(&table.here, "region", &table.region, "write the bucket's region");
+            let id = reader.needed(&table.here, "access_key_id", &table.access_key_id, "write the access key's id");
             let key = secret(table, "secret_access_key_file", &table.secret_access_key_file, reader);
             let endpoint = match (&table.url, region) {
                 (Field::Absent, region) => region.map(|region| format!("https://s3.{}.amazonaws.com", region.value)),
@@ -318,9 +319,9 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             })
         }
         "cloudwatch_logs" => {
-            let group = needed(table, "group", &table.group, "write the log group's name", reader);
-            let region = needed(table, "region", &table.region, "write the log group's region", reader);
-            let id = needed(table, "access_key_id", &table.access_key_id, "write the access key's id", reader);
+            let group = reader.needed(&table.here, "group", &table.group, "write the log group's name");
+            let region = reader.needed(&table.here, "region", &table.region, "write the log group's region");
+            let id = reader.needed(&table.here, "access_key_id", &table.access_key_id, "write the access key's id");
             let key = secret(table, "secret_access_key_file", &table.secret_access_key_file, reader);
             let endpoint = match (&table.url, region) {
                 (Field::Absent, region) => region.map(|region| format!("https://logs.{}.amazonaws.com", region.value)),
@@ -365,7 +366,7 @@ fn transport(address: &Written<String>, table: &SinkTable, reader: &mut Reader) 
         "udp" if has_port => Some(SyslogTransport::Udp(place.to_owned())),
         "tls" if has_port => {
             let fix = "name the file with the certificates to trust";
-            let named = needed(table, "ca", &table.ca, fix, reader)?;
+            let named = reader.needed(&table.here, "ca", &table.ca, fix)?;
             let pem = reader.text_of(&named.path(), Some(named))?;
             Some(SyslogTransport::Tls(place.to_owned(), pem))
         }
@@ -376,25 +377,8 @@ fn transport(address: &Written<String>, table: &SinkTable, reader: &mut Reader) 
     }
 }
 
-/// A key that this type of sink must have.
-fn needed<'a>(
-    table: &SinkTable,
-    key: &str,
-    field: &'a Field<String>,
-    fix: &str,
-    reader: &mut Reader,
-) -> Option<&'a Written<String>> {
-    if let Field::Absent = field {
-        let mut fault = table.here.fault("is missing", fix);
-        fault.key = format!("{}.{key}", table.here.key);
-        fault.value = None;
-        reader.faults.push(fault);
-    }
-    field.given()
-}
-
 fn secret(table: &SinkTable, key: &str, field: &Field<String>, reader: &mut Reader) -> Option<Secret> {
-    let named = needed(table, key, field, &format!("write {key} = \"…\", a file of mode 0600"), reader)?;
+    let named = reader.needed(&table.here, key, field, &format!("write {key} = \"…\", a file of mode 0600"))?;
     secret_file::read(named, reader).map(Secret)
 }
 
@@ -406,7 +390,7 @@ fn ca(table: &SinkTable, reader: &mut Reader) -> Option<Option<String>> {
 }
 
 fn url(table: &SinkTable, example: &str, reader: &mut Reader) -> Option<String> {
-    let written = needed(table, "url", &table.url, &format!("write url = \"{example}\""), reader)?;
+    let written = reader.needed(&table.here, "url", &table.url, &format!("write url = \"{example}\""))?;
     let fix = format!("write it as \"{example}\"");
     let Ok(uri) = written.value.parse::<http::Uri>() else {
         reader.faults.push(written.fault("is not a URL", fix));

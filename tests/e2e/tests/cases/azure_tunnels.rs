@@ -159,9 +159,7 @@ fn the_asynchronous_sdk_lists_disconnects_and_polls() {
     let ssh = need!("E2E_SSH");
     let python = need!("E2E_PYTHON");
     let server = Server::dev();
-    let mut shell = Running::start(&mut server.ssh(&ssh, &["-tt", &server.destination()]));
-    shell.send("echo up-$((40+2))\n");
-    shell.expect("up-42");
+    let (_shell, _id) = server.session_by_ssh(&ssh);
     let said = run(server.command(&python).args([
         "-c",
         r#"

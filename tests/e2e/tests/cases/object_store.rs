@@ -1,30 +1,11 @@
 //! Recordings in object stores, against what people have there: moto's S3 and Azurite's blobs. They are made in the
 //! directory, moved once they are whole, and played, exported, held and removed wherever they lie.
 
-use ravelin_e2e::{Said, Server, Sshd, binary, eventually, free_port, http_get, items, need, run};
+use ravelin_e2e::{Peer, Said, Server, Sshd, binary, eventually, free_port, http_get, items, need, run};
 use serde_json::Value;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
-/// A program that ends with the test.
-struct Peer(Child);
-
-impl Peer {
-    fn start(command: &mut Command, port: u16) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let peer = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        eventually("the peer listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        peer
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
+use std::process::Command;
 
 /// A bastion that records in full before a real sshd.
 pub(crate) struct World {

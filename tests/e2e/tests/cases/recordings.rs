@@ -21,14 +21,14 @@ fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &Value) -> V
 }
 
 /// The one session of the history, once its recording is complete.
-fn recorded(server: &Server) -> Value {
+pub(super) fn recorded(server: &Server) -> Value {
     eventually("the recording is complete", || {
         let history = server.history();
         history.into_iter().find(|session| session["recording"] == "complete")
     })
 }
 
-fn export(server: &Server, id: &str, form: &str) -> String {
+pub(super) fn export(server: &Server, id: &str, form: &str) -> String {
     server.ravelin(&["sessions", "export", id, "--form", form, "--file", "-"]).ok()
 }
 
@@ -37,8 +37,18 @@ fn server(dir: &Path) -> Server {
     Server::dev_in(dir)
 }
 
+/// All output in a cast.
+pub(super) fn shown(cast: &str) -> String {
+    cast.lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .filter(|event| event[1] == "o")
+        .map(|event| event[2].as_str().expect("a text").to_owned())
+        .collect()
+}
+
 /// The screen that a cast leads to.
-fn played(cast: &str) -> Vec<String> {
+pub(super) fn played(cast: &str) -> Vec<String> {
     let mut lines = cast.lines();
     let header: Value = serde_json::from_str(lines.next().expect("a header")).expect("JSON");
     let side = |name: &str| usize::try_from(header[name].as_u64().expect("a size")).expect("small");
@@ -58,7 +68,7 @@ fn played(cast: &str) -> Vec<String> {
     screen(&terminal)
 }
 
-fn screen(terminal: &Terminal) -> Vec<String> {
+pub(super) fn screen(terminal: &Terminal) -> Vec<String> {
     terminal.screen().visible_lines().map(|line| line.text().trim_end().to_owned()).collect()
 }
 
@@ -133,13 +143,7 @@ fn full_screen_programs_wide_letters_sizes_and_binary_are_played_back_to_the_sam
         let session = recorded(&server);
         let cast = export(&server, session["id"].as_str().expect("an id"), "cast");
         // What the client saw and what was recorded are the same bytes.
-        let shown: String = cast
-            .lines()
-            .skip(1)
-            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-            .filter(|event| event[1] == "o")
-            .map(|event| event[2].as_str().expect("a text").to_owned())
-            .collect();
+        let shown = shown(&cast);
         let shown = shown.trim_end_matches(['\r', '\n']);
         let seen = String::from_utf8_lossy(&seen);
         assert!(seen.trim_end_matches(['\r', '\n']).starts_with(shown), "{what}: the bytes differ");

@@ -1,46 +1,10 @@
 //! A recording of what came in through AWS's door: the stock aws CLI with `ravelin` as its plugin.
 
+use super::recordings::{export, played, recorded, screen, shown};
 use avt::Terminal;
-use ravelin_e2e::{Server, eventually, need, run};
-use serde_json::{Value, json};
+use ravelin_e2e::{Server, need, run};
+use serde_json::json;
 use std::path::Path;
-
-/// The one session of the history, once its recording is complete.
-fn recorded(server: &Server) -> Value {
-    eventually("the recording is complete", || {
-        let history = server.history();
-        history.into_iter().find(|session| session["recording"] == "complete")
-    })
-}
-
-fn export(server: &Server, id: &str, form: &str) -> String {
-    server.ravelin(&["sessions", "export", id, "--form", form, "--file", "-"]).ok()
-}
-
-/// The screen that a cast leads to.
-fn played(cast: &str) -> Vec<String> {
-    let mut lines = cast.lines();
-    let header: Value = serde_json::from_str(lines.next().expect("a header")).expect("JSON");
-    let side = |name: &str| usize::try_from(header[name].as_u64().expect("a size")).expect("small");
-    let mut terminal = Terminal::new(side("width"), side("height")).expect("a terminal");
-    for line in lines {
-        let event: Value = serde_json::from_str(line).expect("JSON");
-        let text = event[2].as_str().expect("a text");
-        match event[1].as_str() {
-            Some("o") => terminal.feed(text),
-            Some("r") => {
-                let (columns, rows) = text.split_once('x').expect("a size");
-                terminal.resize(columns.parse().expect("a number"), rows.parse().expect("a number"));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    screen(&terminal)
-}
-
-fn screen(terminal: &Terminal) -> Vec<String> {
-    terminal.screen().visible_lines().map(|line| line.text().trim_end().to_owned()).collect()
-}
 
 #[test]
 fn a_shell_through_the_aws_cli_is_played_back_to_the_same_screen_and_its_commands_are_listed() {
@@ -77,13 +41,7 @@ fn a_shell_through_the_aws_cli_is_played_back_to_the_same_screen_and_its_command
     let session = recorded(&server);
     let id = session["id"].as_str().expect("an id");
     let cast = export(&server, id, "cast");
-    let shown: String = cast
-        .lines()
-        .skip(1)
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-        .filter(|event| event[1] == "o")
-        .map(|event| event[2].as_str().expect("a text").to_owned())
-        .collect();
+    let shown = shown(&cast);
     // The aws CLI and the plugin say something before and after; between that is what was recorded, byte by byte.
     let begins = seen.find(shown.as_str()).unwrap_or_else(|| panic!("recorded {shown:?}\nseen {seen:?}"));
     let mut judge = Terminal::new(90, 25).expect("a terminal");

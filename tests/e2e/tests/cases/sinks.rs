@@ -1,10 +1,10 @@
 //! Sinks against what people have at the other end: rsyslog, Azurite, moto's S3.
 
-use ravelin_e2e::{Server, binary, eventually, free_port, need, run};
+use ravelin_e2e::{Peer, Server, binary, eventually, free_port, need, run};
 use serde_json::Value;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 /// A configuration with sinks, and what is needed to make something happen there.
 pub(crate) struct World {
@@ -66,25 +66,6 @@ impl World {
         ls.args(["sinks", "ls", "-o", "json"]).env("RAVELIN_TOKEN", token);
         ls.env("RAVELIN_URL", format!("http://127.0.0.1:{}", self.http));
         ravelin_e2e::items(&run(&mut ls).json())
-    }
-}
-
-/// A peer that ends with the test.
-struct Peer(Child);
-
-impl Peer {
-    fn start(command: &mut Command, port: u16) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let peer = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        eventually("the peer listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        peer
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
     }
 }
 

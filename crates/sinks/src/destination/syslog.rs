@@ -2,6 +2,9 @@
 //!
 //! Syslog has no answer. Over a stream, what the far end had not read when it died is lost to it, although we wrote it;
 //! so what was written last is kept, and written again on the next connection. Over UDP nobody learns of a loss.
+//!
+//! A far end that is slow keeps its connection, and what it took of a batch that did not end in time counts: else one that
+//! needs longer for what is written again than a delivery may last would never come to anything new.
 
 use super::{Batch, Destination, Failure};
 use crate::config::SyslogTransport;
@@ -14,14 +17,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, UnixDatagram};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Messages that are kept to be written again on the next connection.
-const UNSURE_MESSAGES_MAX: usize = 2000;
-/// The same, in bytes.
-const UNSURE_BYTES_MAX: usize = 4 << 20;
+const KEPT_MESSAGES_MAX: usize = 2000;
+/// The same, in bytes. More than [`SEND_BUFFER_BYTES`] and what the far end's system takes for a program that does not
+/// read (6 MiB where Linux was left as it comes).
+const KEPT_BYTES_MAX: usize = 8 << 20;
+/// What our side of a connection buffers, in bytes; Linux doubles it for its own bookkeeping.
+const SEND_BUFFER_BYTES: u32 = 512 << 10;
 /// Longest message in a datagram, in bytes; a longer one is cut, because no datagram could carry it.
 const DATAGRAM_BYTES_MAX: usize = 60_000;
 
@@ -30,9 +36,25 @@ pub(super) struct Syslog {
     facility: u8,
     host: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    line: Option<Connection>,
-    unsure: VecDeque<String>,
-    unsure_bytes: usize,
+    line: Option<Line>,
+    /// In the order of the record: what was written to the far end, perhaps in vain, and what is yet to be written.
+    kept: VecDeque<Message>,
+}
+
+struct Message {
+    seq: u64,
+    text: String,
+}
+
+/// An open connection, and how far it got.
+struct Line {
+    connection: Connection,
+    /// How many of the kept messages it has carried.
+    carried: usize,
+    /// How many bytes of the next one.
+    offset: usize,
+    /// Nothing moved since the last delivery began.
+    is_stuck: bool,
 }
 
 enum Connection {
@@ -51,10 +73,14 @@ impl Syslog {
         let plain = |c: &char| c.is_ascii_graphic();
         let host: String = host.chars().filter(plain).take(255).collect();
         let host = if host.is_empty() { "-".to_owned() } else { host };
-        Ok(Self { transport, facility, host, tls, line: None, unsure: VecDeque::new(), unsure_bytes: 0 })
+        Ok(Self { transport, facility, host, tls, line: None, kept: VecDeque::new() })
     }
 
-    fn message(&self, item: &super::Item) -> String {
+    fn is_stream(&self) -> bool {
+        matches!(self.transport, SyslogTransport::Tcp(_) | SyslogTransport::Tls(..))
+    }
+
+    fn message(&self, item: &super::Item) -> Message {
         let kind = item.entry.event.deed.kind;
         let severity = match traits(kind).weight {
             Weight::Warning => 4,
@@ -64,7 +90,14 @@ impl Syslog {
         let priority = u32::from(self.facility) * 8 + severity;
         let at = stamp(item.entry.event.at);
         // The message is JSON, which holds no line end and no control character.
-        format!("<{priority}>1 {at} {} ravelin {} {} - {}", self.host, std::process::id(), kind.word(), item.record)
+        let process = std::process::id();
+        let mut text = format!("<{priority}>1 {at} {} ravelin {process} {} - {}", self.host, kind.word(), item.record);
+        if self.is_stream() {
+            text.insert_str(0, &format!("{} ", text.len()));
+        } else {
+            text.truncate(datagram_length(&text));
+        }
+        Message { seq: item.entry.event.seq, text }
     }
 
     async fn connect(&self) -> io::Result<Connection> {
@@ -90,62 +123,86 @@ impl Syslog {
         })
     }
 
-    fn remember(&mut self, message: String) {
-        self.unsure_bytes += message.len();
-        self.unsure.push_back(message);
-        while self.unsure.len() > UNSURE_MESSAGES_MAX || self.unsure_bytes > UNSURE_BYTES_MAX {
-            let Some(sure) = self.unsure.pop_front() else { return };
-            self.unsure_bytes -= sure.len();
-        }
-    }
-
-    async fn write(&mut self, messages: &[String]) -> io::Result<()> {
-        let is_stream = matches!(self.transport, SyslogTransport::Tcp(_) | SyslogTransport::Tls(..));
+    async fn write(&mut self) -> io::Result<()> {
         if let Some(line) = &mut self.line
-            && is_stream
-            && line.is_closed().await
+            && (line.is_stuck || line.connection.is_closed().await)
         {
             self.line = None;
         }
-        let mut line = match self.line.take() {
-            Some(line) => line,
-            None => {
-                let mut line = self.connect().await?;
-                for message in self.unsure.iter().filter(|_| is_stream) {
-                    line.send(message).await?;
-                }
-                line
+        if self.line.is_none() {
+            self.line = Some(Line { connection: self.connect().await?, carried: 0, offset: 0, is_stuck: false });
+        }
+        // A delivery that is given up leaves the line where it is, with what was done.
+        let Some(line) = &mut self.line else { return Ok(()) };
+        let carried = line.carry(&self.kept).await;
+        if carried.is_err() {
+            self.line = None;
+        }
+        carried
+    }
+
+    /// Lets go of what nobody will ask for again.
+    fn forget(&mut self) {
+        let (messages_max, bytes_max) = if self.is_stream() { (KEPT_MESSAGES_MAX, KEPT_BYTES_MAX) } else { (0, 0) };
+        let mut bytes: usize = self.kept.iter().map(|message| message.text.len()).sum();
+        while self.kept.len() > messages_max || bytes > bytes_max {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            bytes -= oldest.text.len();
+            if let Some(line) = &mut self.line {
+                line.carried -= 1;
             }
-        };
-        for message in messages {
-            line.send(message).await?;
         }
-        line.flush().await?;
-        if is_stream && line.is_closed().await {
-            return Err(io::Error::other("the far end closed the connection"));
-        }
-        self.line = Some(line);
-        Ok(())
     }
 }
 
 #[async_trait]
 impl Destination for Syslog {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
-        let messages: Vec<String> = batch.items.iter().map(|item| self.message(item)).collect();
-        self.write(&messages).await.map_err(|error| Failure::new(format!("cannot send: {error}")))?;
-        messages.into_iter().for_each(|message| self.remember(message));
+        let newest = self.kept.back().map_or(0, |message| message.seq);
+        let new = batch.items.iter().filter(|item| item.entry.event.seq > newest).map(|item| self.message(item));
+        let new: Vec<Message> = new.collect();
+        self.kept.extend(new);
+        let written = self.write().await;
+        written.map_err(|error| Failure::new(format!("cannot send: {error}")))?;
+        self.forget();
+        Ok(())
+    }
+}
+
+impl Line {
+    /// Writes what is kept and was not carried yet. Given up, it goes on where it was.
+    async fn carry(&mut self, kept: &VecDeque<Message>) -> io::Result<()> {
+        self.is_stuck = true;
+        while let Some(message) = kept.get(self.carried) {
+            let rest = message.text.as_bytes().get(self.offset..).unwrap_or_default();
+            let count = self.connection.send(rest).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.is_stuck = false;
+            self.offset += count;
+            if self.offset >= message.text.len() {
+                self.carried += 1;
+                self.offset = 0;
+            }
+        }
+        self.connection.flush().await?;
+        self.is_stuck = false;
+        if self.connection.is_closed().await {
+            return Err(io::Error::other("the far end closed the connection"));
+        }
         Ok(())
     }
 }
 
 impl Connection {
-    async fn send(&mut self, message: &str) -> io::Result<()> {
+    /// Sends as much as the system takes at once; of a datagram all.
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => framed(stream, message).await,
-            Self::Tls(stream) => framed(stream.as_mut(), message).await,
-            Self::Udp(socket) => socket.send(cut(message)).await.map(|_| ()),
-            Self::Unix(socket) => socket.send(cut(message)).await.map(|_| ()),
+            Self::Tcp(stream) => stream.write(bytes).await,
+            Self::Tls(stream) => stream.write(bytes).await,
+            Self::Udp(socket) => socket.send(bytes).await,
+            Self::Unix(socket) => socket.send(bytes).await,
         }
     }
 
@@ -157,7 +214,7 @@ impl Connection {
         }
     }
 
-    /// Whether the far end of a stream has hung up. A syslog server says nothing, so whatever can be read is an end.
+    /// Whether the far end of a stream has hung up. A datagram's is never known.
     async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         let look = async {
@@ -177,23 +234,24 @@ impl Connection {
 }
 
 async fn tcp(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-async fn framed(stream: &mut (impl AsyncWriteExt + Unpin), message: &str) -> io::Result<()> {
-    let frame = format!("{} {message}", message.len());
-    stream.write_all(frame.as_bytes()).await
-}
-
-/// The message, or as much of it as a datagram can carry.
-fn cut(message: &str) -> &[u8] {
-    let mut end = message.len().min(DATAGRAM_BYTES_MAX);
-    while !message.is_char_boundary(end) {
-        end -= 1;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for to in tokio::net::lookup_host(address).await? {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        match socket.connect(to).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
     }
-    &message.as_bytes()[..end]
+    Err(last)
+}
+
+/// How much of a message a datagram can carry, in bytes.
+fn datagram_length(message: &str) -> usize {
+    message.floor_char_boundary(DATAGRAM_BYTES_MAX)
 }
 
 fn tls(address: &str, ca: &str) -> Result<(TlsConnector, ServerName<'static>), Failure> {

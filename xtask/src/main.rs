@@ -55,7 +55,7 @@ fn test() -> Result<()> {
     tools::describe()?;
     check()?;
     licences()?;
-    units::run()?;
+    units::run(units::Start::AllBuilt, || Ok(()))?;
     e2e(None)?;
     if in_ci() {
         fuzz(&["all", "5"])?;
@@ -65,15 +65,23 @@ fn test() -> Result<()> {
 }
 
 fn test_fast() -> Result<()> {
-    check()?;
-    units::run()
+    shape()?;
+    units::run(units::Start::EachBuilt, lint)
 }
 
 fn check() -> Result<()> {
+    shape()?;
+    lint()
+}
+
+fn shape() -> Result<()> {
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     announce("tidy");
     tidy::check(&root())?;
-    graph::check(&root())?;
+    graph::check(&root())
+}
+
+fn lint() -> Result<()> {
     step("lint", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 

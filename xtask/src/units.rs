@@ -1,16 +1,27 @@
 //! The unit, property and golden tests, several test programs side by side.
 //!
 //! `cargo test` runs one test program after the other, and most of them spend their time waiting. Here cargo builds
-//! them all and says where they are; then a few run at once, and each one's output is printed whole when it ends.
+//! them all and says where they are; a few run at once, those first that took longest the last time, and each one's
+//! output is printed whole when it ends.
 
-use crate::{announce, cargo};
+use crate::{announce, cargo, target_dir};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// When the first test program starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// When all are built: nothing else runs beside the tests.
+    AllBuilt,
+    /// Each as soon as it is built, beside the compiler, which stands back. The answer comes sooner.
+    EachBuilt,
+}
 
 /// A built test program.
 struct Program {
@@ -20,69 +31,151 @@ struct Program {
     folder: PathBuf,
 }
 
-/// Builds all test programs but the real clients', and runs them.
+/// What is built and does not run yet, and how the others ended.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Program>,
+    is_complete: bool,
+    /// In seconds.
+    took: BTreeMap<String, f64>,
+    failed: Vec<String>,
+    count: usize,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// Builds all test programs but the real clients', and runs them. `meanwhile` is called when all are built.
 ///
 /// # Errors
 ///
-/// When one does not build, or when a test fails; every other one has run by then.
-pub(crate) fn run() -> Result<()> {
+/// When one does not build, or when a test or `meanwhile` fails; every test that could be built has run by then.
+pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
     announce("unit, property and golden tests");
     let begun = Instant::now();
-    let programs = build()?;
-    let built = begun.elapsed().as_secs_f64();
-    let count = programs.len();
-    let queue = Mutex::new(VecDeque::from(programs));
-    let failed = Mutex::new(Vec::new());
-    let at_once = std::thread::available_parallelism().map_or(2, usize::from) + 1;
-    std::thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                while let Some(program) = take(&queue) {
-                    if let Err(error) = program.run() {
-                        lock(&failed).push(format!("{}: {error:#}", program.name));
-                    }
-                }
-            });
+    let times_file = target_dir()?.join("unit-tests.json");
+    // Without these times the order is any; nothing else depends on them.
+    let before: BTreeMap<String, f64> =
+        std::fs::read(&times_file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let shared = Shared { queue: Mutex::default(), changed: Condvar::new() };
+    let at_once = cores() + 1;
+    let (built, others) = std::thread::scope(|scope| {
+        if start == Start::EachBuilt {
+            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before))));
         }
+        let built = shared.build(start).map(|()| begun.elapsed().as_secs_f64());
+        shared.hold().is_complete = true;
+        shared.changed.notify_all();
+        if start == Start::AllBuilt && built.is_ok() {
+            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before))));
+        }
+        let others = if built.is_ok() { meanwhile() } else { Ok(()) };
+        (built, others)
     });
-    let failed = lock(&failed);
-    if !failed.is_empty() {
-        bail!("{} of {count} test programs failed:\n  {}", failed.len(), failed.join("\n  "));
+    let queue = shared.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let built = built?;
+    if !queue.failed.is_empty() {
+        bail!("{} of {} test programs failed:\n  {}", queue.failed.len(), queue.count, queue.failed.join("\n  "));
     }
-    let ran = begun.elapsed().as_secs_f64() - built;
-    println!("── unit, property and golden tests: {ran:.1} s, and {built:.1} s to build them");
+    others?;
+    std::fs::write(&times_file, serde_json::to_vec(&queue.took)?).context("cannot note how long the tests took")?;
+    let all = begun.elapsed().as_secs_f64();
+    println!("── unit, property and golden tests: {all:.1} s; all were built after {built:.1} s");
     Ok(())
 }
 
-/// Builds the test programs; those that take longest stand first, as far as their size tells.
-fn build() -> Result<Vec<Program>> {
-    let mut build = cargo(&["test", "--workspace", "--exclude", "ravelin-e2e", "--no-run"]);
-    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    let output = build.output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the tests do not build: {}", output.status);
+impl Shared {
+    fn hold(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let mut programs: Vec<(u64, Program)> = Vec::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let message: Value = serde_json::from_slice(line).context("cargo's messages")?;
-        let (Some(path), true) = (message["executable"].as_str(), message["profile"]["test"] == true) else { continue };
-        let manifest = message["manifest_path"].as_str().context("an artefact without a manifest")?;
-        let folder = Path::new(manifest).parent().context("a manifest without a folder")?.to_owned();
-        let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let target = message["target"]["name"].as_str().unwrap_or_default();
-        let name = format!("{package}: {target}");
-        let size = std::fs::metadata(path).map_or(0, |data| data.len());
-        programs.push((size, Program { name, path: path.into(), folder }));
+
+    /// Builds the test programs, and queues each as cargo tells of it.
+    fn build(&self, start: Start) -> Result<()> {
+        let mut build = cargo(&["test", "--workspace", "--exclude", "ravelin-e2e", "--no-run"]);
+        if start == Start::EachBuilt {
+            build = aside(&build);
+        }
+        build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut building = build.spawn().context("cannot start cargo")?;
+        let messages = building.stdout.take().context("cargo's messages")?;
+        for line in BufReader::new(messages).lines() {
+            let message: Value = serde_json::from_str(&line?).context("cargo's messages")?;
+            let (Some(path), true) = (message["executable"].as_str(), message["profile"]["test"] == true) else {
+                continue;
+            };
+            let manifest = message["manifest_path"].as_str().context("an artefact without a manifest")?;
+            let folder = Path::new(manifest).parent().context("a manifest without a folder")?.to_owned();
+            let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let target = message["target"]["name"].as_str().unwrap_or_default();
+            let mut queue = self.hold();
+            queue.waiting.push(Program { name: format!("{package}: {target}"), path: path.into(), folder });
+            queue.count += 1;
+            self.changed.notify_one();
+        }
+        let status = building.wait()?;
+        if !status.success() {
+            bail!("the tests do not build: {status}");
+        }
+        Ok(())
     }
-    programs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-    Ok(programs.into_iter().map(|(_, program)| program).collect())
+
+    /// Runs what is queued, until all is built and nothing waits.
+    fn work(&self, before: &BTreeMap<String, f64>) {
+        while let Some(program) = self.take(before) {
+            let begun = Instant::now();
+            let outcome = program.run(begun);
+            let mut queue = self.hold();
+            queue.took.insert(program.name.clone(), begun.elapsed().as_secs_f64());
+            if let Err(error) = outcome {
+                queue.failed.push(format!("{}: {error:#}", program.name));
+            }
+        }
+    }
+
+    fn take(&self, before: &BTreeMap<String, f64>) -> Option<Program> {
+        let mut queue = self.hold();
+        loop {
+            // One that was never run may take long.
+            let time = |program: &Program| before.get(&program.name).copied().unwrap_or(f64::MAX);
+            let longest = queue.waiting.iter().enumerate().max_by(|one, other| time(one.1).total_cmp(&time(other.1)));
+            if let Some((index, _)) = longest {
+                return Some(queue.waiting.swap_remove(index));
+            }
+            if queue.is_complete {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// The same command, standing back for whatever else runs.
+fn aside(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    nice
 }
 
 impl Program {
-    fn run(&self) -> Result<()> {
-        let begun = Instant::now();
+    fn run(&self, begun: Instant) -> Result<()> {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder).stdin(Stdio::null());
+        command.env("RUST_TEST_THREADS", (cores() * 2).to_string());
         let output = command.output().with_context(|| format!("cannot start {}", self.path.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let took = begun.elapsed().as_secs_f64();
@@ -94,12 +187,4 @@ impl Program {
         println!("{} ({took:.1} s)\n{said}\n{}", self.name, String::from_utf8_lossy(&output.stderr));
         bail!("{}", output.status)
     }
-}
-
-fn take(queue: &Mutex<VecDeque<Program>>) -> Option<Program> {
-    lock(queue).pop_front()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

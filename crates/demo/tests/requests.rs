@@ -47,7 +47,10 @@ async fn start() -> (Demo, Handle<Trusting>) {
 async fn read_until(channel: &mut Channel<Msg>, wanted: &str) -> String {
     let mut seen = String::new();
     let read = async {
-        while !seen.contains(wanted) {
+        // Only what is new can bring it, and what it began with before.
+        let mut looked_at = 0;
+        while !seen.get(looked_at..).unwrap_or(&seen).contains(wanted) {
+            looked_at = seen.floor_char_boundary(seen.len().saturating_sub(wanted.len()));
             match channel.wait().await {
                 Some(ChannelMsg::Data { data }) => seen.push_str(&String::from_utf8_lossy(&data)),
                 Some(_) => {}

@@ -199,7 +199,7 @@ async fn kills_at_random_moments_leave_a_chain_that_verifies() {
     let mut known = 0;
     for round in 1..=4_u64 {
         let mut child = Command::new(std::env::current_exe().expect("the test knows its own path"))
-            .args(["--exact", "kills_at_random_moments_leave_a_chain_that_verifies", "--nocapture"])
+            .args(["--exact", "ledger::kills_at_random_moments_leave_a_chain_that_verifies", "--nocapture"])
             .env(PATH, &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -72,7 +72,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("store.db");
     let mut child = Command::new(std::env::current_exe().expect("the test knows its own path"))
-        .args(["--exact", "what_was_acknowledged_survives_a_kill", "--nocapture"])
+        .args(["--exact", "sqlite::what_was_acknowledged_survives_a_kill", "--nocapture"])
         .env(PATH, &path)
         .stdout(Stdio::piped())
         .spawn()

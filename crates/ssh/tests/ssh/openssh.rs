@@ -2,15 +2,13 @@
 //!
 //! Where it is missing, the tests say so and pass; under `CI=true` they fail.
 
-mod support;
-
+use crate::support::{Bastion, Detour, LIMIT, Setup};
 use ravelin_model::Target;
 use ravelin_model::session::{EndReason, Kind, State};
 use ravelin_model::target::LoginProof;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
-use support::{Bastion, Detour, LIMIT, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};

@@ -1,5 +1,4 @@
 //! A whole bastion with a demo target in one process, and a client to drive it.
-#![allow(dead_code)] // Each test file uses its own part of this.
 
 use ravelin_demo::{Demo, DemoConfig};
 use ravelin_engine::testkit::{PolicyFn, rules};

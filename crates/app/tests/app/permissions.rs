@@ -253,11 +253,13 @@ fn azure_request(operation: &str) -> (&'static str, String, Option<&'static str>
 async fn every_door_refuses_whoever_has_no_proof_and_whoever_has_no_rights() {
     let bastion = Bastion::start().await;
     let tried = Tried::default();
-    native(&bastion, &tried).await;
-    azure(&bastion, &tried).await;
-    aws(&bastion, &tried).await;
-    data_channel(&bastion).await;
-    ssh(&bastion, &tried).await;
+    tokio::join!(
+        native(&bastion, &tried),
+        azure(&bastion, &tried),
+        aws(&bastion, &tried),
+        data_channel(&bastion),
+        ssh(&bastion, &tried),
+    );
     let (with_paths, with_forms): (Vec<_>, Vec<_>) = ravelin_azure::DATA_OPERATIONS.iter().copied().partition(in_path);
     tried.covers(
         &[ravelin_native::OPERATIONS, ravelin_azure::OPERATIONS, ravelin_aws::OPERATIONS, SSH, &with_forms],
@@ -550,23 +552,28 @@ async fn ssh_kind(bastion: &Bastion, tried: &Tried, stranger: &Arc<PrivateKey>, 
     // As `ssh -J` comes in, and as everybody else does.
     let user = if action == Action::OpenTunnel { "alice" } else { "alice:web-1" };
     // Without any login: the bastion must not so much as open a channel.
-    let mut nobody = connect(bastion).await;
-    assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) without a login");
-    tried.note(kind, With::NoProof);
-    // With a stranger's key.
-    let mut nobody = connect(bastion).await;
-    let key = PrivateKeyWithHashAlg::new(Arc::clone(stranger), None);
-    let login = nobody.handle.authenticate_publickey(user, key).await;
-    assert!(!login.is_ok_and(|login| login.success()), "{kind} ({action}) with a wrong proof");
-    assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) with a wrong proof");
-    tried.note(kind, With::WrongProof);
-    // With the right key and without rights.
-    let mut alice = connect(bastion).await;
-    let key = PrivateKeyWithHashAlg::new(Arc::new(bastion.key.clone()), None);
-    let login = alice.handle.authenticate_publickey(user, key).await.expect("an answer");
-    assert!(login.success(), "{kind}: the proof is right");
-    assert!(!opens(&mut alice, kind).await, "{kind} ({action}) without rights");
-    tried.note(kind, With::NoRights);
+    let without_login = async {
+        let mut nobody = connect(bastion).await;
+        assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) without a login");
+        tried.note(kind, With::NoProof);
+    };
+    let with_a_strangers_key = async {
+        let mut nobody = connect(bastion).await;
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(stranger), None);
+        let login = nobody.handle.authenticate_publickey(user, key).await;
+        assert!(!login.is_ok_and(|login| login.success()), "{kind} ({action}) with a wrong proof");
+        assert!(!opens(&mut nobody, kind).await, "{kind} ({action}) with a wrong proof");
+        tried.note(kind, With::WrongProof);
+    };
+    let without_rights = async {
+        let mut alice = connect(bastion).await;
+        let key = PrivateKeyWithHashAlg::new(Arc::new(bastion.key.clone()), None);
+        let login = alice.handle.authenticate_publickey(user, key).await.expect("an answer");
+        assert!(login.success(), "{kind}: the proof is right");
+        assert!(!opens(&mut alice, kind).await, "{kind} ({action}) without rights");
+        tried.note(kind, With::NoRights);
+    };
+    tokio::join!(without_login, with_a_strangers_key, without_rights);
 }
 
 /// Whether what was asked for was granted.

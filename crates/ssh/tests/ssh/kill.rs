@@ -1,11 +1,9 @@
 //! Ending sessions from outside: confirmed, told, and fast, whatever the session is doing.
 
-mod support;
-
+use crate::support::{Bastion, Detour, LIMIT, Outcome};
 use ravelin_model::session::{EndReason, State};
 use russh::ChannelMsg;
 use std::time::Duration;
-use support::{Bastion, Detour, LIMIT, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -1,7 +1,6 @@
 //! Going out for an edge that is not SSH: what it can open on a target, and what the row tells of it.
 
-mod support;
-
+use crate::support::{Bastion, LIMIT};
 use ravelin_engine::egress::{NotOpened, Opening, Terminal};
 use ravelin_engine::gate::{Admission, Ask};
 use ravelin_engine::leg::Absent;
@@ -11,7 +10,6 @@ use ravelin_model::session::{EndReason, Kind, State};
 use ravelin_ssh::Dialer;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Bastion, LIMIT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DIALER: Dialer = Dialer { keepalive_interval: Duration::from_secs(30) };

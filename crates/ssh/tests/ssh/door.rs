@@ -1,13 +1,11 @@
 //! Who is let in, and what the door bears.
 
-mod support;
-
+use crate::support::{Bastion, Client, LIMIT, Setup};
 use ravelin_ssh::keys;
 use russh::keys::PrivateKeyWithHashAlg;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Bastion, Client, LIMIT, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

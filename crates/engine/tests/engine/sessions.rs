@@ -353,9 +353,9 @@ async fn the_end_is_the_moment_of_closing_however_late_the_store_hears_of_it() {
 #[tokio::test]
 async fn a_store_that_hangs_holds_nobody_and_leaves_no_ghost() {
     let mut impatient = config();
-    impatient.store_wait_max = Duration::from_millis(500);
+    impatient.store_wait_max = Duration::from_millis(200);
     // Longer than all the answers below take together.
-    impatient.idle_max = Some(Duration::from_secs(20));
+    impatient.idle_max = Some(Duration::from_secs(9));
     let world = World::with(impatient).await;
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
     let control = &world.engine.control;

@@ -1,12 +1,10 @@
 //! What goes through the bastion, and what the session list says of it.
 
-mod support;
-
+use crate::support::{Bastion, Client, LIMIT, Outcome, Setup};
 use ravelin_model::policy::Action;
 use ravelin_model::session::{EndReason, Kind, State};
 use russh::ChannelMsg;
 use std::time::Duration;
-use support::{Bastion, Client, LIMIT, Outcome, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 

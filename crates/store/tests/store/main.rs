@@ -1,0 +1,6 @@
+//! The store and the archive on real files.
+
+mod contract;
+mod ledger;
+mod library;
+mod sqlite;

@@ -17,7 +17,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--fast]      format, lint, tidy, licences, unit, property and golden tests, then the real clients;
-                     --fast leaves out the real clients and the licence check and answers in under a minute
+                     --fast leaves out the real clients and the licence check and answers in about a minute
   e2e [NAME]         only the real clients (installs what they need), or those tests whose name holds NAME
   check              format, lint and tidy only
   bench [ARGS]       measures both sides in one run and prints ratios; see docs/operations/performance.md

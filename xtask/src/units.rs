@@ -17,7 +17,7 @@ use std::time::Instant;
 /// When the first test program starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// When all are built: nothing else runs beside the tests.
+    /// When all are built: nothing else runs beside the tests, and few of them at once.
     AllBuilt,
     /// Each as soon as it is built, beside the compiler, which stands back. The answer comes sooner.
     EachBuilt,
@@ -63,13 +63,13 @@ pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Resul
     let at_once = cores() + 1;
     let (built, others) = std::thread::scope(|scope| {
         if start == Start::EachBuilt {
-            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before))));
+            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
         }
         let built = shared.build(start).map(|()| begun.elapsed().as_secs_f64());
         shared.hold().is_complete = true;
         shared.changed.notify_all();
         if start == Start::AllBuilt && built.is_ok() {
-            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before))));
+            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
         }
         let others = if built.is_ok() { meanwhile() } else { Ok(()) };
         (built, others)
@@ -122,10 +122,10 @@ impl Shared {
     }
 
     /// Runs what is queued, until all is built and nothing waits.
-    fn work(&self, before: &BTreeMap<String, f64>) {
+    fn work(&self, before: &BTreeMap<String, f64>, start: Start) {
         while let Some(program) = self.take(before) {
             let begun = Instant::now();
-            let outcome = program.run(begun);
+            let outcome = program.run(begun, start);
             let mut queue = self.hold();
             queue.took.insert(program.name.clone(), begun.elapsed().as_secs_f64());
             if let Err(error) = outcome {
@@ -172,10 +172,13 @@ fn aside(command: &Command) -> Command {
 }
 
 impl Program {
-    fn run(&self, begun: Instant) -> Result<()> {
+    fn run(&self, begun: Instant, start: Start) -> Result<()> {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder).stdin(Stdio::null());
-        command.env("RUST_TEST_THREADS", (cores() * 2).to_string());
+        if start == Start::EachBuilt {
+            // Most of them wait most of the time.
+            command.env("RUST_TEST_THREADS", (cores() * 2).to_string());
+        }
         let output = command.output().with_context(|| format!("cannot start {}", self.path.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let took = begun.elapsed().as_secs_f64();

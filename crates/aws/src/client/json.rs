@@ -73,8 +73,14 @@ impl<'a> Reader<'a> {
             Some(b'"') => self.string().map(Value::Text),
             Some(b'-' | b'0'..=b'9') => self.number(),
             _ => {
-                for (word, value) in [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
-                {
+                // The last two are Python's own; it writes them for what is too large for a number.
+                for (word, value) in [
+                    ("null", Value::Null),
+                    ("true", Value::Bool(true)),
+                    ("false", Value::Bool(false)),
+                    ("NaN", Value::Float(f64::NAN)),
+                    ("Infinity", Value::Float(f64::INFINITY)),
+                ] {
                     if self.bytes[self.at..].starts_with(word.as_bytes()) {
                         self.at += word.len();
                         return Ok(value);
@@ -206,7 +212,11 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<Value, JsonFault> {
         let start = self.at;
-        let _sign = self.take(b'-');
+        let is_negative = self.take(b'-');
+        if is_negative && self.bytes[self.at..].starts_with(b"Infinity") {
+            self.at += b"Infinity".len();
+            return Ok(Value::Float(f64::NEG_INFINITY));
+        }
         // A zero stands alone; what follows it is none of this number.
         if !self.take(b'0') && self.digits() == 0 {
             return Err(self.fault("Expecting value", start));
@@ -272,6 +282,22 @@ mod tests {
         parse(text.as_bytes()).expect_err(text).to_string()
     }
 
+    #[test]
+    fn what_is_no_number_reads_back_as_python_reads_it() {
+        for (text, shown) in [
+            ("2e322", "Infinity"),
+            ("-2e322", "-Infinity"),
+            ("Infinity", "Infinity"),
+            ("[-Infinity]", "[-Infinity]"),
+            ("NaN", "NaN"),
+        ] {
+            let value = parse(text.as_bytes()).expect(text);
+            let written = value.to_json(crate::client::value::Json::Tight);
+            assert_eq!(written, shown, "{text}");
+            assert_eq!(parse(written.as_bytes()).expect(shown).to_repr(), value.to_repr(), "{text}");
+        }
+    }
+
     /// The texts of Python 3.11 for the same documents.
     #[test]
     fn faults_are_told_as_python_tells_them() {
@@ -285,6 +311,8 @@ mod tests {
             ("[1 2]", "Expecting ',' delimiter: line 1 column 4 (char 3)"),
             ("[1,]", "Expecting value: line 1 column 4 (char 3)"),
             ("1 2", "Extra data: line 1 column 3 (char 2)"),
+            ("-NaN", "Expecting value: line 1 column 1 (char 0)"),
+            ("Infinityx", "Extra data: line 1 column 9 (char 8)"),
             ("01", "Extra data: line 1 column 2 (char 1)"),
             ("1.x", "Extra data: line 1 column 2 (char 1)"),
             ("{\n  \"ä\": x}", "Expecting value: line 2 column 8 (char 9)"),

@@ -255,7 +255,9 @@ fn write_repr(value: &Value, out: &mut String) {
         Value::Null => out.push_str("None"),
         Value::Bool(yes) => out.push_str(if *yes { "True" } else { "False" }),
         Value::Int(number) => push(out, format_args!("{number}")),
-        Value::Float(number) => out.push_str(&float(*number)),
+        Value::Float(number) if number.is_finite() => out.push_str(&float(*number)),
+        // Here Python has other words than in JSON: `inf`, `-inf`, `nan`.
+        Value::Float(number) => out.push_str(&number.to_string().to_lowercase()),
         Value::Text(text) => repr_text(text, out),
         Value::List(items) => {
             out.push('[');

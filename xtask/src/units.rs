@@ -4,7 +4,7 @@
 //! them all and says where they are; a few run at once, those first that took longest the last time, and each one's
 //! output is printed whole when it ends.
 
-use crate::{announce, cargo, target_dir};
+use crate::{announce, cargo_program, root, target_dir};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ struct Shared {
 ///
 /// # Errors
 ///
-/// When one does not build, or when a test or `meanwhile` fails; every test that could be built has run by then.
+/// When one does not build, or when a test or `meanwhile` fails; every test program that was started has ended by then.
 pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
     announce("unit, property and golden tests");
     let begun = Instant::now();
@@ -62,14 +62,15 @@ pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Resul
     let shared = Shared { queue: Mutex::default(), changed: Condvar::new() };
     let at_once = cores() + 1;
     let (built, others) = std::thread::scope(|scope| {
+        let begin = || (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
         if start == Start::EachBuilt {
-            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
+            begin();
         }
         let built = shared.build(start).map(|()| begun.elapsed().as_secs_f64());
         shared.hold().is_complete = true;
         shared.changed.notify_all();
         if start == Start::AllBuilt && built.is_ok() {
-            (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
+            begin();
         }
         let others = if built.is_ok() { meanwhile() } else { Ok(()) };
         (built, others)
@@ -93,10 +94,15 @@ impl Shared {
 
     /// Builds the test programs, and queues each as cargo tells of it.
     fn build(&self, start: Start) -> Result<()> {
-        let mut build = cargo(&["test", "--workspace", "--exclude", "ravelin-e2e", "--no-run"]);
-        if start == Start::EachBuilt {
-            build = aside(&build);
-        }
+        let mut build = match start {
+            Start::AllBuilt => Command::new(cargo_program()),
+            Start::EachBuilt => {
+                let mut nice = Command::new("nice");
+                nice.args(["-n", "10"]).arg(cargo_program());
+                nice
+            }
+        };
+        build.args(["test", "--workspace", "--exclude", "ravelin-e2e", "--no-run"]).current_dir(root());
         build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut building = build.spawn().context("cannot start cargo")?;
         let messages = building.stdout.take().context("cargo's messages")?;
@@ -153,22 +159,6 @@ impl Shared {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-/// The same command, standing back for whatever else runs.
-fn aside(command: &Command) -> Command {
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        nice.current_dir(folder);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => nice.env(name, value),
-            None => nice.env_remove(name),
-        };
-    }
-    nice
 }
 
 impl Program {

@@ -3,6 +3,7 @@
 //! The client here is written for the test: it signs, opens, shakes hands, and keeps what it is told. The clients that
 //! people have are in `tests/e2e`.
 
+use crate::dev::Dev;
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use ravelin_aws::proto::channel::{self, Flag};
@@ -13,7 +14,6 @@ use ravelin_aws::wire::data_channel as wire;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,21 +23,6 @@ use uuid::Uuid;
 
 /// Nothing here takes longer unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running `ravelin dev`.
-struct Dev {
-    child: Child,
-    env: BTreeMap<String, String>,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        // It may be gone already, when a test failed for that reason.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
 
 /// The answer of an operation: status and body.
 struct Answer(u16, Value);
@@ -56,30 +41,6 @@ impl Answer {
 }
 
 impl Dev {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let mut dev = Command::new(env!("CARGO_BIN_EXE_ravelin"));
-        let free = "127.0.0.1:0";
-        dev.args(["dev", "--ssh", free, "--https", free, "--http", free, "--state-dir"]).arg(folder.path());
-        let child = dev.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        let path = folder.path().join("dev.env");
-        let begun = Instant::now();
-        while !path.exists() {
-            assert!(begun.elapsed() < PATIENCE, "it did not come up");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let text = std::fs::read_to_string(&path).expect("readable");
-        let env = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()));
-        Self { child, env: env.collect(), _folder: folder }
-    }
-
-    fn var(&self, name: &str) -> &str {
-        &self.env[name]
-    }
-
     fn target(&self) -> &str {
         self.var("RAVELIN_TARGET_AWS_ID")
     }
@@ -637,7 +598,7 @@ async fn hostile_clients_cost_their_own_session_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_nothing_is_bounded_in_memory() {
     let dev = Dev::start().await;
-    let pid = dev.child.id();
+    let pid = dev.pid();
     let resident = || -> u64 {
         let status = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/status"))).expect("on Linux");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");

@@ -1,45 +1,9 @@
 //! The metrics listener of a real bastion, and that dashboard and alert rules name nothing that it does not show.
 
+use crate::dev::Dev;
 use ravelin_model::session::EndReason;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-struct Dev {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-impl Dev {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ravelin"));
-        command.args(["dev", "--ssh", "127.0.0.1:0", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state-dir"]);
-        let child = command.arg(folder.path()).stdout(Stdio::null()).spawn().expect("it starts");
-        let dev = Self { child, folder };
-        for _ in 0..600 {
-            if dev.folder.path().join("dev.env").exists() {
-                return dev;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("it did not come up within a minute");
-    }
-
-    fn variable(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.folder.path().join("dev.env")).expect("readable");
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("export {name}="))).expect("it is there");
-        line.trim_matches('\'').to_owned()
-    }
-}
 
 async fn figures(url: &str) -> String {
     let answer = reqwest::get(url).await.expect("an answer");
@@ -62,16 +26,16 @@ fn names_in(text: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn what_dashboard_alerts_and_documents_name_is_shown_by_a_real_bastion() {
     let dev = Dev::start().await;
-    let url = dev.variable("RAVELIN_METRICS_URL");
+    let url = dev.var("RAVELIN_METRICS_URL");
     // A login that is refused is counted.
     let refused = reqwest::Client::new()
-        .get(format!("{}/api/v1/sessions", dev.variable("RAVELIN_HTTP_URL")))
+        .get(format!("{}/api/v1/sessions", dev.var("RAVELIN_HTTP_URL")))
         .bearer_auth("rvl_wrong_token")
         .send()
         .await
         .expect("an answer");
     assert_eq!(refused.status(), 401);
-    let text = figures(&url).await;
+    let text = figures(url).await;
     let shown: BTreeSet<String> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).map(str::to_owned).collect();
     assert!(text.ends_with("# EOF\n"), "{text}");
@@ -95,6 +59,6 @@ async fn what_dashboard_alerts_and_documents_name_is_shown_by_a_real_bastion() {
 
     let other = reqwest::get(url.replace("/metrics", "/")).await.expect("an answer");
     assert_eq!(other.status(), 404);
-    let written = reqwest::Client::new().post(&url).send().await.expect("an answer");
+    let written = reqwest::Client::new().post(url).send().await.expect("an answer");
     assert_eq!(written.status(), 405);
 }

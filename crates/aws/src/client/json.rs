@@ -81,8 +81,7 @@ impl<'a> Reader<'a> {
                     ("NaN", Value::Float(f64::NAN)),
                     ("Infinity", Value::Float(f64::INFINITY)),
                 ] {
-                    if self.bytes[self.at..].starts_with(word.as_bytes()) {
-                        self.at += word.len();
+                    if self.word(word) {
                         return Ok(value);
                     }
                 }
@@ -212,11 +211,10 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<Value, JsonFault> {
         let start = self.at;
-        let is_negative = self.take(b'-');
-        if is_negative && self.bytes[self.at..].starts_with(b"Infinity") {
-            self.at += b"Infinity".len();
+        if self.word("-Infinity") {
             return Ok(Value::Float(f64::NEG_INFINITY));
         }
+        let _sign = self.take(b'-');
         // A zero stands alone; what follows it is none of this number.
         if !self.take(b'0') && self.digits() == 0 {
             return Err(self.fault("Expecting value", start));
@@ -251,6 +249,12 @@ impl<'a> Reader<'a> {
     fn take(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
+        there
+    }
+
+    fn word(&mut self, word: &str) -> bool {
+        let there = self.bytes[self.at..].starts_with(word.as_bytes());
+        self.at += if there { word.len() } else { 0 };
         there
     }
 

@@ -129,11 +129,14 @@ impl Syslog {
         {
             self.line = None;
         }
-        if self.line.is_none() {
-            self.line = Some(Line { connection: self.connect().await?, carried: 0, offset: 0, is_stuck: false });
-        }
         // A delivery that is given up leaves the line where it is, with what was done.
-        let Some(line) = &mut self.line else { return Ok(()) };
+        let line = match &mut self.line {
+            Some(line) => line,
+            None => {
+                let connection = self.connect().await?;
+                self.line.insert(Line { connection, carried: 0, offset: 0, is_stuck: false })
+            }
+        };
         let carried = line.carry(&self.kept).await;
         if carried.is_err() {
             self.line = None;

@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
         machine.attach(now);
         for piece in data.chunks(160) {
             let _ignored = machine.handle(&bytes::Bytes::copy_from_slice(piece), now);
-            machine.handle_pong(piece);
+            machine.handle_pong(piece, now);
             if let [kind, sequence, payload_type, payload @ ..] = piece {
                 use ravelin_aws::proto::message::MessageType as T;
                 let kinds = [T::InputStreamData, T::OutputStreamData, T::Acknowledge, T::ChannelClosed, T::PausePublication];

@@ -102,7 +102,7 @@ enum End {
 async fn carry(client: &mut Client, admission: &Admission, deleted: &CancellationToken) -> End {
     let target = Arc::clone(admission.target());
     let dialled = tokio::select! {
-        dialled = egress::dial(&target) => dialled.and_then(guard),
+        dialled = egress::dial(&target) => dialled.map(guard),
         ending = admission.ending() => return End::Elsewhere(ending),
         () = deleted.cancelled() => return End::Here(EndReason::ClientClosed, DELETED.to_owned()),
     };

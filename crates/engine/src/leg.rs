@@ -6,15 +6,15 @@
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use rustix::net::Shutdown;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// One side of a session, for the engine's hand.
 #[async_trait]
@@ -50,48 +50,70 @@ impl Leg for Absent {
 /// A socket that a [`SocketHandle`] can shut down. Reading is buffered while data flows in bulk, and the buffer is given
 /// back as soon as it runs empty, so that an idle session holds none.
 pub struct GuardedStream {
-    inner: TcpStream,
+    // The fields' order is the order in which they are dropped: the socket is closed before anybody is told.
+    read: OwnedReadHalf,
     ahead: BytesMut,
-    state: Arc<SocketState>,
+    writing: WritingHalf,
+    _tells_closed: DropGuard,
 }
 
-struct SocketState {
-    // A second descriptor of the same socket, for shutting it down from outside. Taken out when the stream is dropped,
-    // because the kernel closes a connection with its last descriptor only.
-    twin: Mutex<Option<std::net::TcpStream>>,
-    closed: CancellationToken,
-}
+/// The half that writes, in reach of both the stream and its handles. It is shared rather than doubled, because a second
+/// descriptor of the socket would halve the sessions that a process can hold.
+struct WritingHalf(Arc<Mutex<Option<OwnedWriteHalf>>>);
 
 /// The outside hand on a [`GuardedStream`].
 #[derive(Clone)]
 pub struct SocketHandle {
-    state: Arc<SocketState>,
+    // Taken out when the stream is dropped, because a connection is closed with its last half only.
+    write: Arc<Mutex<Option<OwnedWriteHalf>>>,
+    closed: CancellationToken,
 }
 
 /// Puts a socket under guard.
-///
-/// # Errors
-/// When the process has no descriptor left.
-pub fn guard(stream: TcpStream) -> io::Result<(GuardedStream, SocketHandle)> {
-    let twin = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
-    let state = Arc::new(SocketState { twin: Mutex::new(Some(twin)), closed: CancellationToken::new() });
-    let handle = SocketHandle { state: Arc::clone(&state) };
-    Ok((GuardedStream { inner: stream, ahead: BytesMut::new(), state }, handle))
+#[must_use]
+pub fn guard(stream: TcpStream) -> (GuardedStream, SocketHandle) {
+    let (read, write) = stream.into_split();
+    let write = Arc::new(Mutex::new(Some(write)));
+    let closed = CancellationToken::new();
+    let stream = GuardedStream {
+        read,
+        ahead: BytesMut::new(),
+        writing: WritingHalf(Arc::clone(&write)),
+        _tells_closed: closed.clone().drop_guard(),
+    };
+    (stream, SocketHandle { write, closed })
+}
+
+impl WritingHalf {
+    fn with<T>(&self, work: impl FnOnce(Pin<&mut OwnedWriteHalf>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(half) => work(Pin::new(half)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl Drop for WritingHalf {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The close says what a shutdown before it would say.
+            half.forget();
+        }
+    }
 }
 
 impl SocketHandle {
     /// Shuts both directions down at once. The peer sees the end; the owner's reads and writes fail.
     pub fn cut(&self) {
-        let twin = self.state.twin.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(twin) = twin.as_ref() {
+        if let Some(half) = self.write.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             // Fails only when the peer was faster, which is the same result.
-            let _already_closed = twin.shutdown(Shutdown::Both);
+            let _already_closed = rustix::net::shutdown(half.as_ref(), Shutdown::Both);
         }
     }
 
     /// Resolves when the socket's owner has dropped it.
     pub async fn closed(&self) {
-        self.state.closed.cancelled().await;
+        self.closed.cancelled().await;
     }
 }
 
@@ -120,15 +142,7 @@ impl GuardedStream {
     /// The socket below, for its addresses and options.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
-        &self.inner
-    }
-}
-
-impl Drop for GuardedStream {
-    fn drop(&mut self) {
-        let twin = self.state.twin.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(twin);
-        self.state.closed.cancel();
+        self.read.as_ref()
     }
 }
 
@@ -137,18 +151,18 @@ impl AsyncRead for GuardedStream {
         let this = self.get_mut();
         if this.ahead.is_empty() {
             if out.remaining() >= Self::DIRECT_BYTES_MIN {
-                return Pin::new(&mut this.inner).poll_read(cx, out);
+                return Pin::new(&mut this.read).poll_read(cx, out);
             }
             if this.ahead.capacity() < Self::AHEAD_BYTES {
                 // First find out whether there is anything to read, so that waiting costs no buffer.
-                if this.inner.poll_read_ready(cx)?.is_pending() {
+                if this.socket().poll_read_ready(cx)?.is_pending() {
                     // Used up, but still allocated: a socket that is waited for holds nothing.
                     this.ahead = BytesMut::new();
                     return Poll::Pending;
                 }
                 this.ahead.reserve(Self::AHEAD_BYTES);
             }
-            let read = tokio_util::io::poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.ahead);
+            let read = tokio_util::io::poll_read_buf(Pin::new(&mut this.read), cx, &mut this.ahead);
             if read.is_pending() {
                 this.ahead = BytesMut::new();
             }
@@ -165,7 +179,7 @@ impl AsyncRead for GuardedStream {
 
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
+        self.writing.with(|half| half.poll_write(cx, data))
     }
 
     fn poll_write_vectored(
@@ -173,19 +187,20 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts)
+        self.writing.with(|half| half.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        // A TCP socket's always is.
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        self.writing.with(|half| half.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        self.writing.with(|half| half.poll_shutdown(cx))
     }
 }
 
@@ -199,7 +214,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (stream, handle) = guard(ours.expect("connected")).expect("a descriptor");
+        let (stream, handle) = guard(ours.expect("connected"));
         (stream, handle, theirs.expect("accepted").0)
     }
 

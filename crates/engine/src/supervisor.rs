@@ -110,6 +110,7 @@ impl Supervisor {
             session = %live.id,
             reason = ending.reason.word(),
             actor = %ending.actor,
+            detail = ?ending.detail,
             closed = closed.as_micros(),
             "session ended"
         );

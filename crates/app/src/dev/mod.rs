@@ -12,6 +12,7 @@ mod people;
 
 use crate::config::{Aws, Azure, Bind, Config, Limits, Recordings, Ssh, Tls, alias_ids, target_id};
 use crate::log::{self, LogArgs};
+use crate::serve::descriptors;
 use crate::serve::node::{Node, Sockets, ssh_host_key};
 use crate::serve::signals::Signals;
 use crate::state::StateDir;
@@ -93,6 +94,7 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
             address.port()
         );
     }
+    descriptors::take_all();
     let mut signals = Signals::listen()?;
     // The terminal that it runs in was closed.
     let mut hangup = Signals::hangup()?;

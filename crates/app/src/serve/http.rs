@@ -137,10 +137,7 @@ async fn connection(
     if let Err(error) = ask_for_life(&stream) {
         tracing::debug!(%peer, %error, "cannot have the system look after a connection");
     }
-    let (stream, socket) = match guard(stream) {
-        Ok(guarded) => guarded,
-        Err(error) => return tracing::warn!(%peer, %error, "no descriptor for a connection; it is closed"),
-    };
+    let (stream, socket) = guard(stream);
     let line = Line { socket: Some(socket.clone()), taken_over: TakenOver::default() };
     let taken_over = line.taken_over.clone();
     let stream = Paced::new(stream, taken_over.clone());

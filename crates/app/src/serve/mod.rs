@@ -5,11 +5,13 @@
 //!
 //! - `node`: that order, and the order of a stop.
 //! - `http`, `doors`, `front`: connections; whose request it is; what a browser sees.
+//! - `descriptors`: how many files may be open.
 //! - `keys`: the Azure edge's signing keys, and how keys of outside issuers are fetched.
 //! - `metrics`: the figures, for Prometheus.
 //! - `reload`: files that change while the node runs.
 //! - `signals`: what the system tells the process, and what the process tells its service manager.
 
+pub(crate) mod descriptors;
 mod doors;
 mod front;
 mod http;
@@ -55,6 +57,9 @@ pub fn run(args: &ServeArgs) -> ExitCode {
 
 async fn serve(args: &ServeArgs, loaded: Loaded) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(warning) = descriptors::shortage(loaded.config.limits.sessions, descriptors::take_all()) {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::listen()?;

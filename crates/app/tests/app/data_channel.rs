@@ -250,7 +250,7 @@ impl Peer {
             Ok(Some(Ok(Message::Binary(bytes)))) => {
                 self.delivery.handle(&bytes, Instant::now()).expect("the server's messages are sound");
             }
-            Ok(Some(Ok(Message::Pong(payload)))) => self.delivery.handle_pong(&payload),
+            Ok(Some(Ok(Message::Pong(payload)))) => self.delivery.handle_pong(&payload, Instant::now()),
             Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => self.cut(),
             Ok(Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_)))) => {}
         }

@@ -412,7 +412,7 @@ impl<'a> Desk<'a> {
         }
         match frame {
             Some(Ok(Frame::Binary(bytes))) => self.host.handle(&bytes, now),
-            Some(Ok(Frame::Pong(payload))) => self.host.handle_pong(&payload),
+            Some(Ok(Frame::Pong(payload))) => self.host.handle_pong(&payload, now),
             Some(Ok(Frame::Ping(_))) => {
                 // The answer lies in the sink and goes out with the next flush.
                 if let Some(line) = &mut self.line {
@@ -775,8 +775,7 @@ async fn direct(admission: &Admission, bundle: &Arc<Bundle>) -> Result<Duct, Fai
     let target = admission.target();
     admission.permit(Action::OpenTunnel).await.map_err(|refusal| Failed::NotOpened(NotOpened::Refused(refusal)))?;
     let unreached = |error: std::io::Error| Failed::Unreached(cannot_dial(target, &error));
-    let stream = egress::dial(target).await.map_err(unreached)?;
-    let (stream, socket) = guard(stream).map_err(unreached)?;
+    let (stream, socket) = guard(egress::dial(target).await.map_err(unreached)?);
     let kept = bundle.add(socket);
     let (read, write) = tokio::io::split(stream);
     let sink = TcpSink { sink: WriteSink::new(write), _kept: kept };

@@ -320,7 +320,7 @@ impl Keeper {
                             Ok(_handled) => self.fruits = true,
                             Err(ignored) => tracing::debug!(%ignored, "a message was passed over"),
                         },
-                        Some(Ok(Frame::Pong(payload))) => self.client.handle_pong(&payload),
+                        Some(Ok(Frame::Pong(payload))) => self.client.handle_pong(&payload, now),
                         Some(Ok(Frame::Close(close))) => {
                             let why = close.map_or_else(|| "closed by the service".to_owned(), |close| {
                                 format!("closed by the service: {} {}", u16::from(close.code), super::harmless(&close.reason))

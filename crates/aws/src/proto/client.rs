@@ -150,8 +150,8 @@ impl Client {
     }
 
     /// See [`Delivery::handle_pong`].
-    pub fn handle_pong(&mut self, payload: &[u8]) {
-        self.delivery.handle_pong(payload);
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
+        self.delivery.handle_pong(payload, now);
     }
 
     /// See [`Delivery::poll_transmit`].
@@ -183,12 +183,15 @@ impl Client {
         self.delivery.is_drained()
     }
 
-    /// How many bytes [`Client::send`] takes now; 0 before the session begins.
+    /// How many bytes [`Client::send`] takes now: a whole message's, or 0. Also 0 before the session begins.
+    ///
+    /// Never less than a whole message's: whoever fills each small gap that an acknowledgement leaves sends small
+    /// messages from then on, because small ones are acknowledged too ("silly window syndrome", RFC 9293, 3.8.6.2.1).
     #[must_use]
     pub fn room(&self) -> usize {
         match self.phase {
-            Phase::Begun => self.delivery.room().min(self.chunk),
-            Phase::Unknown | Phase::Agreed(_) | Phase::Over => 0,
+            Phase::Begun if self.delivery.room() >= self.chunk => self.chunk,
+            Phase::Begun | Phase::Unknown | Phase::Agreed(_) | Phase::Over => 0,
         }
     }
 
@@ -536,6 +539,38 @@ mod tests {
         assert_eq!(server.say(PayloadType::ExitCode, "EXIT_CODE: 7"), [Event::Exit(7)]);
         assert_eq!(server.say(PayloadType::Flag, Flag::ConnectToPortError.encode()), [Event::PortRefused]);
         assert_eq!(server.say(PayloadType::Other(99), "x"), []);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_little_makes_no_small_messages() {
+        let mut server = Server::new();
+        server.request("3.3.0.0", &session("Standard_Stream", &json!(null)));
+        server.say(PayloadType::HandshakeComplete, "{}");
+        while let Some(Transmit::Message(_)) = server.client.poll_transmit(server.now) {}
+        server.client.send(Bytes::from_static(b"a key"), server.now).expect("room");
+        let Some(Transmit::Message(small)) = server.client.poll_transmit(server.now) else { panic!("no message") };
+        while server.client.room() > 0 {
+            let whole = Bytes::from(vec![b'x'; server.client.room()]);
+            server.client.send(whole, server.now).expect("room");
+        }
+        let id = Message::decode(&small).expect("a message");
+        let acknowledged = wire::AcknowledgeContent {
+            message_type: MessageType::InputStreamData.as_str().to_owned(),
+            message_id: id.id.hyphenated().to_string(),
+            sequence_number: i64::try_from(id.sequence).expect("small"),
+            is_sequential_message: true,
+        };
+        let acknowledgement = Message {
+            message_type: MessageType::Acknowledge,
+            created_ms: 1,
+            sequence: 0,
+            flags: 3,
+            id: Uuid::nil(),
+            payload_type: PayloadType::Unset,
+            payload: channel::encode(&acknowledged),
+        };
+        server.client.handle(&acknowledgement.encode(), server.now).expect("an acknowledgement");
+        assert_eq!(server.client.room(), 0);
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub struct Limits {
     pub ahead_bytes_max: usize,
     /// Messages received ahead of a gap.
     pub ahead_messages_max: usize,
-    /// Bytes in order that wait for [`Delivery::poll_event`]; each payload counts for [`EVENT_BYTES`] more than it has.
+    /// Bytes in order that wait for [`Delivery::poll_event`], above which no payload is taken; so the last one may exceed
+    /// it. Each payload counts for [`EVENT_BYTES`] more than it has.
     pub waiting_bytes_max: usize,
 }
 
@@ -104,9 +105,9 @@ impl Limits {
     pub const SERVER: Self = Self {
         unacked_bytes_max: 512 * 1024,
         unacked_messages_max: 4096,
-        ahead_bytes_max: 128 * 1024,
+        ahead_bytes_max: 64 * 1024,
         ahead_messages_max: 1024,
-        waiting_bytes_max: 256 * 1024,
+        waiting_bytes_max: 128 * 1024,
     };
     /// A client's: enough for line speed over long ways.
     pub const CLIENT: Self = Self {
@@ -222,6 +223,8 @@ pub struct Delivery {
     transmitted: u64,
     /// The peer has read everything that was written before this.
     read_before: u64,
+    /// When that was learnt.
+    read_at: Instant,
     // Out.
     next_sequence: u64,
     unacked: BTreeMap<u64, Unacked>,
@@ -322,6 +325,7 @@ impl Delivery {
             attached: false,
             transmitted: 0,
             read_before: 0,
+            read_at: epoch.instant,
             next_sequence: 0,
             unacked: BTreeMap::new(),
             unacked_bytes: 0,
@@ -514,7 +518,8 @@ impl Delivery {
         let handled = match sequence.cmp(&self.expected) {
             std::cmp::Ordering::Less => Handled::Seen,
             std::cmp::Ordering::Equal => {
-                if self.waiting_bytes > 0 && self.waiting_bytes + weight(&payload) > self.limits.waiting_bytes_max {
+                // Never while `wants_read` says yes: what is refused costs the peer a wait for each message behind it.
+                if self.waiting_bytes >= self.limits.waiting_bytes_max {
                     return Handled::Refused;
                 }
                 self.take(payload_type, payload);
@@ -574,7 +579,7 @@ impl Delivery {
         self.acknowledged_at = Some(now);
         if unacked.writes > 0 {
             // Which of several writes is answered is not known: the first proves the least.
-            self.read_before = self.read_before.max(unacked.first_write);
+            self.has_read(unacked.first_write, now);
             if unacked.writes == 1 && !unacked.earlier {
                 self.retry.sample(now.saturating_duration_since(unacked.written_at));
             }
@@ -584,13 +589,21 @@ impl Delivery {
     }
 
     /// Takes a pong of the connection. One that answers no ping of ours proves nothing and is passed over.
-    pub fn handle_pong(&mut self, payload: &[u8]) {
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
         let Ok(number) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else { return };
         if number > self.transmitted || self.probe.on_its_way.take().is_none() {
             return;
         }
-        self.read_before = self.read_before.max(number);
+        self.has_read(number, now);
         self.presume_delivered();
+    }
+
+    /// The peer has read everything that was written before this.
+    fn has_read(&mut self, number: u64, now: Instant) {
+        if number > self.read_before {
+            self.read_before = number;
+            self.read_at = now;
+        }
     }
 
     /// Forgets what an earlier connection delivered and whose acknowledgement was lost with it; see the module.
@@ -674,8 +687,11 @@ impl Delivery {
     fn retry_at(&self) -> Option<Instant> {
         let oldest = self.oldest_written()?;
         if oldest.last_write < self.read_before {
-            let pause = if oldest.writes > 1 { RETRY_MIN } else { Duration::ZERO };
-            return Some(oldest.written_at + pause);
+            // What went out on an earlier connection is missing, or its acknowledgement is. That of a new message may
+            // just be on its way: a pong overtakes it by a little, because libraries write it themselves.
+            let missing = oldest.earlier && oldest.writes == 1;
+            let pause = if missing { Duration::ZERO } else { RETRY_MIN };
+            return Some(oldest.written_at.max(self.read_at) + pause);
         }
         let heard = self.acknowledged_at.map_or(oldest.written_at, |at| at.max(oldest.written_at));
         Some(heard + self.retry.wait(oldest.writes))

@@ -248,8 +248,8 @@ impl Host {
     }
 
     /// Takes a pong.
-    pub fn handle_pong(&mut self, payload: &[u8]) {
-        self.delivery.handle_pong(payload);
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
+        self.delivery.handle_pong(payload, now);
     }
 
     /// What to write next.

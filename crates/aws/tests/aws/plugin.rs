@@ -216,7 +216,7 @@ impl Server {
                     Some(Ok(Frame::Binary(bytes))) => {
                         self.machine.handle(&bytes, Instant::now()).expect("a message of ours");
                     }
-                    Some(Ok(Frame::Pong(payload))) => self.machine.handle_pong(&payload),
+                    Some(Ok(Frame::Pong(payload))) => self.machine.handle_pong(&payload, Instant::now()),
                     Some(Ok(Frame::Text(_) | Frame::Ping(_) | Frame::Frame(_))) => {}
                     Some(Ok(Frame::Close(_)) | Err(_)) | None => return,
                 },

@@ -81,7 +81,7 @@ impl Tunnels {
         let router = world.router.clone();
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
-                let (stream, handle) = guard(stream).expect("a descriptor");
+                let (stream, handle) = guard(stream);
                 let router = router.clone();
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                     let (router, handle) = (router.clone(), handle.clone());

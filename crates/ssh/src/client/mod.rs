@@ -74,8 +74,7 @@ pub(crate) struct Dialled {
 /// Opens the socket.
 pub(crate) async fn dial(target: &Target) -> Result<Dialled, Unreached> {
     let unreached = |error: std::io::Error| Unreached::new(EndReason::TargetUnreachable, in_words(&error));
-    let stream = egress::dial(target).await.map_err(unreached)?;
-    let (stream, socket) = guard(stream).map_err(unreached)?;
+    let (stream, socket) = guard(egress::dial(target).await.map_err(unreached)?);
     Ok(Dialled { stream, leg: TargetLeg { socket } })
 }
 

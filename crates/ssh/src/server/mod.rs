@@ -160,13 +160,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                let (stream, socket) = match stream.set_nodelay(true).and_then(|()| guard(stream)) {
-                    Ok(guarded) => guarded,
-                    Err(error) => {
-                        tracing::debug!(%address, %error, "a connection was lost before it began");
-                        continue;
-                    }
-                };
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%address, %error, "a connection was lost before it began");
+                    continue;
+                }
+                let (stream, socket) = guard(stream);
                 let watch = Arc::new(Watch::default());
                 let ticket = door.enter(address.ip(), socket.clone(), Arc::clone(&watch));
                 let arrival = Arrival { stream, socket, address, watch, ticket };

@@ -67,8 +67,8 @@ impl Doors {
         // Nothing of a request outlives it but what the edges share behind locks, and those recover from a panic.
         let guarded = AssertUnwindSafe(answering).catch_unwind();
         let answered = tokio::time::timeout(Self::ANSWER_MAX, guarded).await;
-        rest.read_out().await;
-        match answered {
+        let all_was_read = rest.read_out().await;
+        let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(_panic)) => {
                 tracing::error!(%method, ?door, %peer, "a request ended in a panic");
@@ -78,14 +78,23 @@ impl Doors {
                 tracing::error!(%method, ?door, %peer, "a request had no answer in time");
                 neutral(StatusCode::SERVICE_UNAVAILABLE, "no answer in time, try again later\n")
             }
+        };
+        if !all_was_read {
+            response.extensions_mut().insert(Unread);
         }
+        response
     }
 }
+
+/// On an answer whose request was not read to its end: its sender may be in the midst of it.
+#[derive(Clone, Copy)]
+pub(super) struct Unread;
 
 /// What an edge leaves unread of a request's body.
 ///
 /// Over HTTP/2 a body that is dropped breaks its stream, and a sender in the midst of it may never see the answer; over
-/// HTTP/1.1 the connection would be reset. So a bounded rest is read and thrown away before the answer goes out.
+/// HTTP/1.1 the connection would be reset. So a bounded rest is read and thrown away before the answer goes out, and if
+/// it was more, the answer is marked [`Unread`].
 struct Rest {
     left: oneshot::Receiver<Body>,
     /// Whether the sender waits for our word before it sends the body: then there is none to read.
@@ -106,11 +115,11 @@ impl Rest {
         (request.map(caught), Self { left, unsent })
     }
 
-    /// Reads what was left, if the edge has let go of it.
-    async fn read_out(mut self) {
-        let Ok(mut body) = self.left.try_recv() else { return };
+    /// Reads what was left, if the edge has let go of it. Whether there is nothing more to come.
+    async fn read_out(mut self) -> bool {
+        let Ok(mut body) = self.left.try_recv() else { return true };
         if self.unsent {
-            return;
+            return true;
         }
         let reading = async {
             let mut bytes = 0;
@@ -118,11 +127,12 @@ impl Rest {
                 match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                     Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
                     // Its sender gave up, and may still read.
-                    Some(Err(_)) | None => return,
+                    Some(Err(_)) | None => return true,
                 }
             }
+            body.is_end_stream()
         };
-        let _read_or_elapsed = tokio::time::timeout(Self::TIME_MAX, reading).await;
+        tokio::time::timeout(Self::TIME_MAX, reading).await.unwrap_or(false)
     }
 }
 

@@ -10,7 +10,7 @@
 //! is closed. Over HTTP/2 there is none: others' requests share that socket, and nothing can be upgraded there. How
 //! large frames may be is for the edge to say that decodes them.
 
-use super::doors::Doors;
+use super::doors::{Doors, Unread};
 use axum::body::{Body, Bytes};
 use http::StatusCode;
 use http::uri::Scheme;
@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,6 +61,9 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// The same on a connection that was taken over: somebody's program may pause in a debugger, and be no attack.
 const TAKEN_OVER_STALL_MAX: Duration = Duration::from_secs(600);
+/// How long a peer is heard out that still sends what we have refused, and how much of it.
+const LINGER_MAX: Duration = Duration::from_secs(10);
+const LINGER_BYTES_MAX: usize = 256 << 20;
 /// How long a connection may be silent until the system asks its peer for a sign of life, how often it then asks, and
 /// how many times. A machine that vanished is found out after their sum, whatever its programs were doing.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -138,9 +141,9 @@ async fn connection(
         tracing::debug!(%peer, %error, "cannot have the system look after a connection");
     }
     let (stream, socket) = guard(stream);
-    let line = Line { socket: Some(socket.clone()), taken_over: TakenOver::default() };
+    let line = Line { socket: Some(socket.clone()), taken_over: Mark::default(), unread: Mark::default() };
     let taken_over = line.taken_over.clone();
-    let stream = Paced::new(stream, taken_over.clone());
+    let stream = Paced::new(stream, line.clone());
     match acceptor {
         None => requests(stream, peer, Scheme::HTTP, false, doors, line, stopping.clone()).await,
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
@@ -175,14 +178,17 @@ fn ask_for_life(stream: &TcpStream) -> rustix::io::Result<()> {
 struct Line {
     /// `None` where there is no socket, in tests.
     socket: Option<SocketHandle>,
-    taken_over: TakenOver,
+    /// An edge has taken it over.
+    taken_over: Mark,
+    /// An answer went out before its request was read.
+    unread: Mark,
 }
 
-/// Whether an edge has taken the connection over.
+/// Something that happened to a connection, for whoever looks after it.
 #[derive(Clone, Default)]
-struct TakenOver(Arc<AtomicBool>);
+struct Mark(Arc<AtomicBool>);
 
-impl TakenOver {
+impl Mark {
     fn note(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -207,7 +213,7 @@ async fn requests<S>(
     let counted = owed.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         let (doors, scheme, owed, debt) = (doors.clone(), scheme.clone(), counted.clone(), counted.incur());
-        let taken_over = line.taken_over.clone();
+        let Line { taken_over, unread, .. } = line.clone();
         if let (Some(socket), false) = (&line.socket, second) {
             request.extensions_mut().insert(socket.clone());
         }
@@ -215,6 +221,9 @@ async fn requests<S>(
             let response = doors.answer(request.map(Body::new), peer, scheme).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 taken_over.note();
+            }
+            if response.extensions().get::<Unread>().is_some() {
+                unread.note();
             }
             drop(debt);
             Ok::<_, Infallible>(response.map(|body| OwedBody { body, debt: None, owed }))
@@ -362,15 +371,26 @@ impl hyper::body::Body for OwedBody {
 
 /// A stream that breaks when its peer takes nothing for [`WRITE_STALL_MAX`] while something waits to be written; for
 /// [`TAKEN_OVER_STALL_MAX`] once it was taken over.
+///
+/// It is not closed on a peer that is still sending what we do not want: the system would break the connection, and the
+/// peer lose the answer with it. Such a peer is heard out after our last word, within [`LINGER_MAX`] and
+/// [`LINGER_BYTES_MAX`] (RFC 9112, section 9.6).
 struct Paced<S> {
     stream: S,
-    taken_over: TakenOver,
+    line: Line,
     stalled: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Lingering>,
+}
+
+/// What a peer may still send that nobody reads.
+struct Lingering {
+    until: Pin<Box<Sleep>>,
+    bytes_left: usize,
 }
 
 impl<S> Paced<S> {
-    fn new(stream: S, taken_over: TakenOver) -> Self {
-        Self { stream, taken_over, stalled: None }
+    fn new(stream: S, line: Line) -> Self {
+        Self { stream, line, stalled: None, lingering: None }
     }
 
     /// `polled`, unless it has been pending for too long.
@@ -379,7 +399,7 @@ impl<S> Paced<S> {
             self.stalled = None;
             return polled;
         }
-        let limit = if self.taken_over.is_so() { TAKEN_OVER_STALL_MAX } else { WRITE_STALL_MAX };
+        let limit = if self.line.taken_over.is_so() { TAKEN_OVER_STALL_MAX } else { WRITE_STALL_MAX };
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
     }
@@ -391,7 +411,33 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Reads and forgets, until the peer ends or a limit is reached.
+    fn hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+            until: Box::pin(tokio::time::sleep(LINGER_MAX)),
+            bytes_left: LINGER_BYTES_MAX,
+        });
+        let mut bytes = [0; 8 << 10];
+        loop {
+            if lingering.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut read = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => {
+                    let Some(left) = lingering.bytes_left.checked_sub(read.filled().len()) else {
+                        return Poll::Ready(());
+                    };
+                    lingering.bytes_left = left;
+                }
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -421,8 +467,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.paced(polled, cx)
+        if this.lingering.is_none() {
+            let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.paced(polled, cx))?;
+            if !this.line.unread.is_so() || this.line.taken_over.is_so() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.hear_out(cx).map(Ok)
     }
 }
 
@@ -492,7 +544,7 @@ mod tests {
     }
 
     fn line() -> Line {
-        Line { socket: None, taken_over: TakenOver::default() }
+        Line { socket: None, taken_over: Mark::default(), unread: Mark::default() }
     }
 
     const UPGRADE: &[u8] = b"GET /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -640,11 +692,42 @@ mod tests {
         assert_eq!(lived, None);
     }
 
+    #[tokio::test]
+    async fn whoever_sends_far_too_much_still_reads_the_answer() {
+        let refusing = Router::new().route("/api/v1", axum::routing::post(|| async { StatusCode::PAYLOAD_TOO_LARGE }));
+        let (mut ours, serving) = connected(refusing, &CancellationToken::new()).await;
+        let body = vec![0; 64 << 20];
+        let head_of_request = format!("POST /api/v1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        ours.write_all(head_of_request.as_bytes()).await.expect("it reads");
+        ours.write_all(&body).await.expect("it is heard out");
+        assert!(head(&mut ours).await.starts_with("HTTP/1.1 413 "));
+        drop(ours);
+        serving.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_without_end_is_left() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let line = line();
+        line.unread.note();
+        let sender = tokio::spawn(async move {
+            let (_answers, mut sending) = tokio::io::split(ours);
+            while sending.write_all(&[0; 16]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let (begun, mut stream) = (Instant::now(), Paced::new(theirs, line));
+        stream.shutdown().await.expect("it ends");
+        assert!((LINGER_MAX..LINGER_MAX * 2).contains(&begun.elapsed()));
+        drop(stream);
+        sender.await.expect("no panic");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_left() {
         let (ours, theirs) = tokio::io::duplex(16);
         let begun = Instant::now();
-        let error = Paced::new(theirs, TakenOver::default()).write_all(&[0; 32]).await.expect_err("nobody reads");
+        let error = Paced::new(theirs, line()).write_all(&[0; 32]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), begun.elapsed() >= WRITE_STALL_MAX), (io::ErrorKind::TimedOut, true));
         drop(ours);
     }
@@ -653,9 +736,9 @@ mod tests {
     async fn a_program_behind_a_connection_that_was_taken_over_may_pause_for_longer() {
         let (ours, theirs) = tokio::io::duplex(16);
         let begun = Instant::now();
-        let taken_over = TakenOver::default();
-        taken_over.note();
-        let error = Paced::new(theirs, taken_over).write_all(&[0; 32]).await.expect_err("nobody reads");
+        let line = line();
+        line.taken_over.note();
+        let error = Paced::new(theirs, line).write_all(&[0; 32]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), begun.elapsed() >= TAKEN_OVER_STALL_MAX), (io::ErrorKind::TimedOut, true));
         drop(ours);
     }

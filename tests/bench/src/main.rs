@@ -15,7 +15,8 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 const PARTS: &[&str] = &[
-    "bulk", "jump", "echo", "setup", "forward", "prompt", "record", "memory", "kill", "list", "many", "cut", "tunnel",
+    "bulk", "jump", "echo", "setup", "forward", "prompt", "stuck", "record", "memory", "kill", "list", "many", "cut",
+    "tunnel",
 ];
 
 #[tokio::main]
@@ -29,7 +30,7 @@ async fn main() -> Result<()> {
     }
     let mut report = Report::default();
     let wants = |part: &str| parts.iter().any(|p| p == part);
-    if ["bulk", "jump", "echo", "setup", "forward", "prompt", "record"].into_iter().any(wants) {
+    if ["bulk", "jump", "echo", "setup", "forward", "prompt", "stuck", "record"].into_iter().any(wants) {
         let peers = world::Peers::start()?;
         if wants("bulk") {
             bulk::throughput(&peers, &mut report)?;
@@ -48,6 +49,9 @@ async fn main() -> Result<()> {
         }
         if wants("prompt") {
             ssm::prompt(&peers, &mut report)?;
+        }
+        if wants("stuck") {
+            ssm::stuck(&peers, &mut report)?;
         }
         if wants("record") {
             record::cost(&peers, &mut report)?;

@@ -3,13 +3,13 @@
 //! Both sides carry one stream to the same listener, in turn, round by round. The data channel goes over plain HTTP on
 //! loopback here and `ssh -L` goes straight to the target: ours has two hops, of which one is SSH as well.
 
-use crate::world::{Peers, tool, until_it_listens};
+use crate::world::{Peers, private_kib, tool, until_it_listens};
 use crate::{Bound, Report, median, millis};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of one transfer.
 pub(crate) const BYTES: usize = 512 << 20;
@@ -91,15 +91,13 @@ pub(crate) fn transfer(port: u16, way: u8) -> Result<f64> {
     Ok(BYTES as f64 / 1e6 / begun.elapsed().as_secs_f64())
 }
 
-/// One stream each way.
-pub(crate) fn forward(peers: &Peers, report: &mut Report) -> Result<()> {
-    let far = far_end()?;
-    let local = crate::world::free_port()?;
+/// A session that forwards a local port to this one of the target, and the local port.
+fn forwarding(peers: &Peers, far: u16) -> Result<(Running, u16)> {
     let parameters = format!("portNumber={far}");
     let mut ours = session(peers, &["--document-name", "AWS-StartPortForwardingSession", "--parameters", &parameters])?;
     let mut ours = Running(ours.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
     let mut lines = BufReader::new(ours.0.stdout.take().context("stdout")?).lines();
-    let our_port: u16 = loop {
+    let port: u16 = loop {
         let line = lines.next().context("the session did not open a port")??;
         if let Some(rest) = line.strip_prefix("Port ") {
             break rest.split(' ').next().context("a port")?.parse()?;
@@ -107,6 +105,47 @@ pub(crate) fn forward(peers: &Peers, report: &mut Report) -> Result<()> {
     };
     // What it says of connections is read, so that it never waits for us.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Ok((ours, port))
+}
+
+/// What the bastion holds for channels whose client takes nothing, while the far end sends without end. An idle session's
+/// memory is in it.
+pub(crate) fn stuck(peers: &Peers, report: &mut Report) -> Result<()> {
+    // The first fill what the start of the server has left free.
+    const BEFORE: usize = 20;
+    const CHANNELS: usize = 40;
+    let far = far_end()?;
+    let server = peers.ravelin.server.pid();
+    let mut held = Vec::new();
+    let mut hold = |count: usize| -> Result<f64> {
+        for _ in 0..count {
+            let (session, port) = forwarding(peers, far)?;
+            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            stream.write_all(b"d")?;
+            held.push((session, stream));
+        }
+        // Until nothing is added any more.
+        let mut last = private_kib(server)?;
+        loop {
+            std::thread::sleep(Duration::from_secs(3));
+            let now = private_kib(server)?;
+            if (now - last).abs() < 64.0 {
+                return Ok(now);
+            }
+            last = now;
+        }
+    };
+    let before = hold(BEFORE)?;
+    let each = (hold(CHANNELS)? - before) / CHANNELS as f64;
+    report.add("data channel whose client takes nothing", each, "KiB", Some((Bound::AtMost, 1024.0)));
+    Ok(())
+}
+
+/// One stream each way.
+pub(crate) fn forward(peers: &Peers, report: &mut Report) -> Result<()> {
+    let far = far_end()?;
+    let local = crate::world::free_port()?;
+    let (_ours, our_port) = forwarding(peers, far)?;
     let mut theirs = peers.ssh(peers.target.port)?;
     theirs.args(["-N", "-L", &format!("127.0.0.1:{local}:127.0.0.1:{far}"), "127.0.0.1"]);
     let _theirs = Running(theirs.stdin(Stdio::null()).spawn()?);

@@ -3,13 +3,13 @@
 //! Both sides carry one stream to the same listener, in turn, round by round. The data channel goes over plain HTTP on
 //! loopback here and `ssh -L` goes straight to the target: ours has two hops, of which one is SSH as well.
 
-use crate::world::{Peers, private_kib, tool, until_it_listens};
+use crate::world::{Peers, private_kib, tool, until_it_listens, wait};
 use crate::{Bound, Report, median, millis};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes of one transfer.
 pub(crate) const BYTES: usize = 512 << 20;
@@ -127,7 +127,7 @@ pub(crate) fn stuck(peers: &Peers, report: &mut Report) -> Result<()> {
         // Until nothing is added any more.
         let mut last = private_kib(server)?;
         loop {
-            std::thread::sleep(Duration::from_secs(3));
+            wait(3_000);
             let now = private_kib(server)?;
             if (now - last).abs() < 64.0 {
                 return Ok(now);

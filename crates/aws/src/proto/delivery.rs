@@ -96,17 +96,26 @@ pub struct Limits {
     /// Messages received ahead of a gap.
     pub ahead_messages_max: usize,
     /// Bytes in order that wait for [`Delivery::poll_event`]; each payload counts for [`EVENT_BYTES`] more than it has.
+    /// The last payload that is taken may exceed it.
     pub waiting_bytes_max: usize,
+    /// The same while the window is full: acknowledgements come behind what the peer had sent by then, and what is
+    /// refused meanwhile comes again one message in a tenth of a second, as clients go about it.
+    pub waiting_bytes_max_when_blocked: usize,
 }
 
+/// Ten thousand messages of 1 KiB: what the vendor's plugin and others have on their way at most.
+pub const BLOCKED_BYTES_MAX: usize = 12 * 1024 * 1024;
+
 impl Limits {
-    /// A server's: with a peer that takes nothing and an application that takes nothing, less than 1 MiB.
+    /// A server's: with a peer that takes nothing and an application that takes nothing, less than 1 MiB; with one that
+    /// only sends, [`BLOCKED_BYTES_MAX`] more.
     pub const SERVER: Self = Self {
         unacked_bytes_max: 512 * 1024,
         unacked_messages_max: 4096,
         ahead_bytes_max: 128 * 1024,
         ahead_messages_max: 1024,
         waiting_bytes_max: 256 * 1024,
+        waiting_bytes_max_when_blocked: BLOCKED_BYTES_MAX,
     };
     /// A client's: enough for line speed over long ways.
     pub const CLIENT: Self = Self {
@@ -115,6 +124,7 @@ impl Limits {
         ahead_bytes_max: 4 * 1024 * 1024,
         ahead_messages_max: 8192,
         waiting_bytes_max: 1024 * 1024,
+        waiting_bytes_max_when_blocked: BLOCKED_BYTES_MAX,
     };
 }
 
@@ -459,7 +469,13 @@ impl Delivery {
     /// sent waits for acknowledgements, which must be read.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.waiting_bytes < self.limits.waiting_bytes_max || (self.room() == 0 && self.last_word.is_none())
+        self.waiting_bytes < self.limits.waiting_bytes_max || self.is_blocked()
+    }
+
+    /// Whether what is to be sent waits for acknowledgements. Drivers wait for room for a large payload, not for a byte.
+    fn is_blocked(&self) -> bool {
+        let large = PAYLOAD_BYTES_MAX.min(self.limits.unacked_bytes_max / 2);
+        self.room() < large && self.last_word.is_none()
     }
 
     /// Since when an acknowledgement is owed, on this connection: `None` when none is. A driver gives the peer up after
@@ -514,7 +530,11 @@ impl Delivery {
         let handled = match sequence.cmp(&self.expected) {
             std::cmp::Ordering::Less => Handled::Seen,
             std::cmp::Ordering::Equal => {
-                if self.waiting_bytes > 0 && self.waiting_bytes + weight(&payload) > self.limits.waiting_bytes_max {
+                let limits = &self.limits;
+                let most =
+                    if self.is_blocked() { limits.waiting_bytes_max_when_blocked } else { limits.waiting_bytes_max };
+                // Whatever [`Delivery::wants_read`] asked for is taken: a gap costs far more than one payload too many.
+                if self.waiting_bytes >= most {
                     return Handled::Refused;
                 }
                 self.take(payload_type, payload);

@@ -43,13 +43,15 @@ const REFUSAL_BYTES: usize = 1024;
 const MUX_SINCE: [u64; 3] = [1, 1, 70];
 /// Clients after this version know payloads for the stream of errors and for exit codes.
 const APART_AFTER: [u64; 3] = [1, 2, 295];
-/// What a host holds for a peer that takes nothing and a target that takes nothing: well below 1 MiB in all.
+/// What a host holds for a peer that takes nothing and a target that takes nothing: well below 1 MiB in all, unless the
+/// peer goes on to send and acknowledges nothing.
 pub const LIMITS: Limits = Limits {
     unacked_bytes_max: 256 * 1024,
     unacked_messages_max: 2048,
     ahead_bytes_max: 128 * 1024,
     ahead_messages_max: 1024,
     waiting_bytes_max: 128 * 1024,
+    waiting_bytes_max_when_blocked: super::delivery::BLOCKED_BYTES_MAX,
 };
 
 /// What a session is for, as far as the client is told.

@@ -18,6 +18,7 @@ const SMALL: Limits = Limits {
     ahead_bytes_max: 2000,
     ahead_messages_max: 10,
     waiting_bytes_max: 3000,
+    waiting_bytes_max_when_blocked: 9000,
 };
 
 /// One machine, what was given to it and what came out of it.
@@ -466,6 +467,59 @@ fn input_is_put_in_order_and_acknowledged_whenever_it_comes() {
 }
 
 #[test]
+fn whatever_it_wants_to_read_is_taken() {
+    let now = Instant::now();
+    for size in [1, 7, 100, 1023, 1024, 2999, 3000] {
+        let mut machine = server(now);
+        let mut sequence = 0;
+        for _ in 0..5 {
+            while machine.wants_read() {
+                let data = message(MessageType::InputStreamData, sequence, "x".repeat(size));
+                assert_eq!(machine.handle(&data, now), Ok(Handled::Taken), "message {sequence} of {size} bytes");
+                sequence += 1;
+            }
+            assert!(machine.poll_event().is_some());
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_acknowledgements_is_kept_while_they_are_awaited() {
+    let now = Instant::now();
+    let mut machine = server(now);
+    // Not full, but without room for anything large, as drivers leave it.
+    for _ in 0..5 {
+        machine.send(PayloadType::Output, vec![b'x'; 500].into(), now).expect("room");
+    }
+    let _sent = written(&mut machine, now);
+    let mut fed = 0;
+    let mut feed = |machine: &mut Delivery, bytes: usize| {
+        let handled = machine.handle(&message(MessageType::InputStreamData, fed, "y".repeat(bytes)), now);
+        fed += u64::from(handled == Ok(Handled::Taken));
+        handled
+    };
+    // Far more than it takes when its own window is open, to a limit.
+    for _ in 0..9 {
+        assert!(machine.wants_read());
+        assert_eq!(feed(&mut machine, 1000), Ok(Handled::Taken));
+    }
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Refused));
+    // Acknowledgements get through, and what waits has to be taken before more is read.
+    for number in 0..2 {
+        let acknowledgement = format!(
+            r#"{{"AcknowledgedMessageType":"output_stream_data","AcknowledgedMessageId":"00000000-0000-0000-0000-000000000000","AcknowledgedMessageSequenceNumber":{number},"IsSequentialMessage":true}}"#
+        );
+        let handled = machine.handle(&message(MessageType::Acknowledge, 0, acknowledgement), now);
+        assert_eq!(handled, Ok(Handled::Acknowledged));
+    }
+    assert!(!machine.wants_read());
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Refused));
+    while machine.poll_event().is_some() {}
+    assert!(machine.wants_read());
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Taken));
+}
+
+#[test]
 fn a_hostile_peer_fills_nothing() {
     let now = Instant::now();
     let mut machine = server(now);
@@ -486,7 +540,7 @@ fn a_hostile_peer_fills_nothing() {
     let taken = (0..100_000_u64).take_while(|sequence| {
         machine.handle(&message(MessageType::InputStreamData, *sequence, ""), now) == Ok(Handled::Taken)
     });
-    assert_eq!(taken.count(), SMALL.waiting_bytes_max / EVENT_BYTES);
+    assert_eq!(taken.count(), SMALL.waiting_bytes_max.div_ceil(EVENT_BYTES));
     assert!(machine.poll_event().is_some() && machine.poll_event().is_some());
     // Repeats are acknowledged, up to a number of acknowledgements that nobody reads.
     for _ in 0..10_000 {

@@ -23,6 +23,8 @@ const SYSTEM: &[(&str, &str)] = &[
     ("vim", "vim"),
     ("less", "less"),
     ("htop", "htop"),
+    // A browser, in which recordings are played.
+    ("chromium", "chromium"),
     // The second generation of the aws CLI, whose output `ravelin ssm` is held against.
     (AWS_2, "awscli"),
     ("rsyslogd", "rsyslog"),
@@ -70,8 +72,18 @@ const NODE: Set =
 /// An independent client of Session Manager's data channels, and the WebSocket that it leaves to others.
 const NODE_SSM: Set = Set { name: "node-ssm", packages: &["ssm-session@1.0.6", "ws@8.23.0"] };
 
+/// The player of recordings that people have on their pages.
+const NODE_PLAYER: Set = Set { name: "node-player", packages: &["asciinema-player@3.17.0"] };
+
 /// All sets of npm packages.
-const NODE_SETS: &[Set] = &[NODE, NODE_SSM];
+const NODE_SETS: &[Set] = &[NODE, NODE_SSM, NODE_PLAYER];
+
+/// An independent client of Session Manager from crates.io, as a program: not in the workspace, because it brings
+/// OpenSSL. It shares the workspace's target folder, so that what both need is built once.
+const SSM_BRIDGE: &str = "tests/e2e/clients/ssm-bridge/Cargo.toml";
+
+/// What it is built against: the system's OpenSSL, and what finds it.
+const OPENSSL_DEVELOPMENT: &[&str] = &["pkg-config", "libssl-dev"];
 
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";
@@ -92,6 +104,9 @@ pub(crate) fn describe() -> Result<()> {
             println!("{what} packages, into {}: {}", set.folder()?.display(), set.packages.join(" "));
         }
     }
+    if !ssm_bridge_path()?.exists() {
+        println!("ssm-bridge, an independent client of Session Manager, built from {SSM_BRIDGE}");
+    }
     if in_ci() && find("cargo-deny").is_none() && !deny_path()?.exists() {
         println!("cargo-deny {CARGO_DENY}, into {}", tools_dir()?.display());
     }
@@ -104,6 +119,12 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
+    if has_openssl_development() {
+        let target = target_dir()?;
+        let mut build = crate::cargo(&["build", "--locked", "--quiet", "--manifest-path", SSM_BRIDGE, "--target-dir"]);
+        build.arg(&target);
+        step("build ssm-bridge", build)?;
+    }
     for set in PYTHON_SETS {
         if !set.is_ready()? {
             install_python(set)?;
@@ -115,7 +136,8 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
         }
     }
     let mut env = BTreeMap::new();
-    for (program, name) in [("vim", "E2E_VIM"), ("less", "E2E_LESS"), ("htop", "E2E_HTOP")] {
+    let programs = [("vim", "E2E_VIM"), ("less", "E2E_LESS"), ("htop", "E2E_HTOP"), ("chromium", "E2E_CHROMIUM")];
+    for (program, name) in programs {
         if let Some(path) = find(program) {
             env.insert(name, path);
         }
@@ -136,6 +158,9 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
             env.insert(name, path);
         }
     }
+    if ssm_bridge_path()?.exists() {
+        env.insert("E2E_SSM_BRIDGE", ssm_bridge_path()?);
+    }
     if is_aws_2() {
         env.insert("E2E_AWS2", PathBuf::from(AWS_2));
     }
@@ -153,6 +178,10 @@ pub(crate) fn install() -> Result<BTreeMap<&'static str, PathBuf>> {
     }
     if NODE_SSM.is_ready()? {
         env.insert("E2E_SSM_NODE_MODULES", NODE_SSM.folder()?.join("node_modules"));
+    }
+    if NODE_PLAYER.is_ready()? {
+        let bundle = "node_modules/asciinema-player/dist/bundle";
+        env.insert("E2E_ASCIINEMA_PLAYER", NODE_PLAYER.folder()?.join(bundle));
     }
     if let Some(path) = find("rsyslogd") {
         env.insert("E2E_RSYSLOGD", path);
@@ -200,6 +229,9 @@ fn missing_packages() -> Vec<&'static str> {
         SYSTEM.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     if rsyslog_tls().is_none() {
         missing.push(RSYSLOG_TLS.1);
+    }
+    if !has_openssl_development() {
+        missing.extend(OPENSSL_DEVELOPMENT);
     }
     missing.dedup();
     missing
@@ -287,6 +319,15 @@ fn tools_dir() -> Result<PathBuf> {
 
 fn deny_path() -> Result<PathBuf> {
     Ok(tools_dir()?.join("bin/cargo-deny"))
+}
+
+fn ssm_bridge_path() -> Result<PathBuf> {
+    Ok(target_dir()?.join("debug/ssm-bridge"))
+}
+
+/// Whether programs can be built against the system's OpenSSL.
+fn has_openssl_development() -> bool {
+    Command::new("pkg-config").args(["--exists", "openssl"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }
 
 /// Where rsyslog's module for TLS is: in the folder of the machine's architecture, or directly in the libraries'.

@@ -25,12 +25,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn client(variable: &str) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
     if found.is_none() {
-        let text = format!("{variable} names no program here; `cargo xtask e2e` installs what it can and sets it");
-        assert!(std::env::var("CI").map_or(true, |v| v != "true"), "{text}");
-        let test = std::thread::current().name().unwrap_or("?").to_owned();
-        eprintln!("SKIPPED {test}: {text}");
+        skip(&format!("{variable} names no program here; `cargo xtask e2e` installs what it can and sets it"));
     }
     found
+}
+
+/// Names the running test as skipped, for what this machine lacks.
+///
+/// # Panics
+/// Under `CI=true`, where nothing may be lacking.
+pub fn skip(why: &str) {
+    assert!(std::env::var("CI").map_or(true, |v| v != "true"), "{why}");
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    eprintln!("SKIPPED {test}: {why}");
 }
 
 /// Leaves the test when a client is missing, see [`client`].
@@ -517,6 +524,11 @@ impl Running {
     pub fn send(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("input is open");
         stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("the client reads");
+    }
+
+    /// Ends its input.
+    pub fn close_input(&mut self) {
+        self.stdin = None;
     }
 
     /// What it printed so far.

@@ -31,13 +31,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Bytes that came from the client and that the target has not taken, of all streams.
 const HELD_MAX: usize = 128 * 1024;
+/// Channels that may hold more than 1 MiB at a time, because their client sends much and acknowledges late: 96 MiB in all.
+static LOANS: Semaphore = Semaphore::const_new(8);
 /// A target that takes nothing on one of several streams for this long loses that stream, so that the others go on.
 const STUCK_MAX: Duration = Duration::from_secs(30);
 /// How long a stream may go on after the client's end of it, while the target says nothing.
@@ -171,6 +173,7 @@ struct Desk<'a> {
     reached: Arc<OnceCell<Result<Reached, Unreached>>>,
     bundle: Arc<Bundle>,
     host: Host,
+    loan: Option<SemaphorePermit<'static>>,
     line: Option<Line>,
     streams: BTreeMap<u32, Stream>,
     generations: u64,
@@ -204,6 +207,7 @@ impl<'a> Desk<'a> {
             reached: Arc::default(),
             bundle: Arc::default(),
             host: Host::new(purpose, epoch, Uuid::new_v4()),
+            loan: None,
             line: None,
             streams: BTreeMap::new(),
             generations: 0,
@@ -292,6 +296,10 @@ impl<'a> Desk<'a> {
             }
         }
         self.feed(now);
+        if self.host.wants_loan(self.loan.is_some()) != self.loan.is_some() {
+            self.loan = if self.loan.is_none() { LOANS.try_acquire().ok() } else { None };
+            self.host.lend(self.loan.is_some());
+        }
         while self.host.room() >= CHUNK_BYTES_MAX {
             match self.own.pop_front() {
                 Some(spoken) => self.say(spoken, word, now),

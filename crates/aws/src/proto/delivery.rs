@@ -98,17 +98,12 @@ pub struct Limits {
     /// Bytes in order that wait for [`Delivery::poll_event`], above which no payload is taken; so the last one may exceed
     /// it. Each payload counts for [`EVENT_BYTES`] more than it has.
     pub waiting_bytes_max: usize,
+    /// The same with a loan ([`Delivery::lend`]) and a full window: acknowledgements come behind what the peer had sent by
+    /// then, and what is refused meanwhile comes again one message in a tenth of a second, as some clients go about it.
+    pub waiting_bytes_max_when_blocked: usize,
 }
 
 impl Limits {
-    /// A server's: with a peer that takes nothing and an application that takes nothing, less than 1 MiB.
-    pub const SERVER: Self = Self {
-        unacked_bytes_max: 512 * 1024,
-        unacked_messages_max: 4096,
-        ahead_bytes_max: 64 * 1024,
-        ahead_messages_max: 1024,
-        waiting_bytes_max: 128 * 1024,
-    };
     /// A client's: enough for line speed over long ways.
     pub const CLIENT: Self = Self {
         unacked_bytes_max: 4 * 1024 * 1024,
@@ -116,6 +111,7 @@ impl Limits {
         ahead_bytes_max: 4 * 1024 * 1024,
         ahead_messages_max: 8192,
         waiting_bytes_max: 1024 * 1024,
+        waiting_bytes_max_when_blocked: 12 * 1024 * 1024,
     };
 }
 
@@ -223,8 +219,10 @@ pub struct Delivery {
     transmitted: u64,
     /// The peer has read everything that was written before this.
     read_before: u64,
-    /// When that was learnt.
-    read_at: Instant,
+    /// The same, as far as acknowledgements say so.
+    answered_before: u64,
+    /// When a pong last said so.
+    ponged_at: Instant,
     // Out.
     next_sequence: u64,
     unacked: BTreeMap<u64, Unacked>,
@@ -243,6 +241,8 @@ pub struct Delivery {
     events: VecDeque<Event>,
     waiting_bytes: usize,
     closed: bool,
+    /// Whether more than usual may wait.
+    lent: bool,
 }
 
 fn weight(payload: &Bytes) -> usize {
@@ -325,7 +325,8 @@ impl Delivery {
             attached: false,
             transmitted: 0,
             read_before: 0,
-            read_at: epoch.instant,
+            answered_before: 0,
+            ponged_at: epoch.instant,
             next_sequence: 0,
             unacked: BTreeMap::new(),
             unacked_bytes: 0,
@@ -341,6 +342,7 @@ impl Delivery {
             events: VecDeque::new(),
             waiting_bytes: 0,
             closed: false,
+            lent: true,
         }
     }
 
@@ -463,7 +465,26 @@ impl Delivery {
     /// sent waits for acknowledgements, which must be read.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.waiting_bytes < self.limits.waiting_bytes_max || (self.room() == 0 && self.last_word.is_none())
+        !self.is_full() || self.is_blocked()
+    }
+
+    /// Whether so much waits for [`Delivery::poll_event`] that no more is taken without a loan.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes >= self.limits.waiting_bytes_max
+    }
+
+    /// Whether up to [`Limits::waiting_bytes_max_when_blocked`] may wait while the window is full. True until it is said
+    /// otherwise; a driver with many machines lends to some at a time.
+    pub fn lend(&mut self, lent: bool) {
+        self.lent = lent;
+    }
+
+    /// Whether what is to be sent waits for acknowledgements. Drivers wait for room for a large payload, not for a byte.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        let large = PAYLOAD_BYTES_MAX.min(self.limits.unacked_bytes_max / 2);
+        self.room() < large && self.last_word.is_none()
     }
 
     /// Since when an acknowledgement is owed, on this connection: `None` when none is. A driver gives the peer up after
@@ -518,8 +539,11 @@ impl Delivery {
         let handled = match sequence.cmp(&self.expected) {
             std::cmp::Ordering::Less => Handled::Seen,
             std::cmp::Ordering::Equal => {
-                // Never while `wants_read` says yes: what is refused costs the peer a wait for each message behind it.
-                if self.waiting_bytes >= self.limits.waiting_bytes_max {
+                let lent = self.lent && self.is_blocked();
+                let limits = &self.limits;
+                let most = if lent { limits.waiting_bytes_max_when_blocked } else { limits.waiting_bytes_max };
+                // Whatever [`Delivery::wants_read`] asked for is taken: a gap costs far more than one payload too many.
+                if self.waiting_bytes >= most {
                     return Handled::Refused;
                 }
                 self.take(payload_type, payload);
@@ -579,7 +603,8 @@ impl Delivery {
         self.acknowledged_at = Some(now);
         if unacked.writes > 0 {
             // Which of several writes is answered is not known: the first proves the least.
-            self.has_read(unacked.first_write, now);
+            self.answered_before = self.answered_before.max(unacked.first_write);
+            self.read_before = self.read_before.max(self.answered_before);
             if unacked.writes == 1 && !unacked.earlier {
                 self.retry.sample(now.saturating_duration_since(unacked.written_at));
             }
@@ -594,16 +619,9 @@ impl Delivery {
         if number > self.transmitted || self.probe.on_its_way.take().is_none() {
             return;
         }
-        self.has_read(number, now);
+        self.read_before = self.read_before.max(number);
+        self.ponged_at = now;
         self.presume_delivered();
-    }
-
-    /// The peer has read everything that was written before this.
-    fn has_read(&mut self, number: u64, now: Instant) {
-        if number > self.read_before {
-            self.read_before = number;
-            self.read_at = now;
-        }
     }
 
     /// Forgets what an earlier connection delivered and whose acknowledgement was lost with it; see the module.
@@ -687,11 +705,13 @@ impl Delivery {
     fn retry_at(&self) -> Option<Instant> {
         let oldest = self.oldest_written()?;
         if oldest.last_write < self.read_before {
-            // What went out on an earlier connection is missing, or its acknowledgement is. That of a new message may
-            // just be on its way: a pong overtakes it by a little, because libraries write it themselves.
-            let missing = oldest.earlier && oldest.writes == 1;
-            let pause = if missing { Duration::ZERO } else { RETRY_MIN };
-            return Some(oldest.written_at.max(self.read_at) + pause);
+            // A pong may overtake an acknowledgement by a little, because libraries write it themselves. What went out on
+            // an earlier connection is missing, or its acknowledgement is.
+            if oldest.last_write >= self.answered_before && !oldest.earlier {
+                return Some(oldest.written_at.max(self.ponged_at) + RETRY_MIN);
+            }
+            let pause = if oldest.writes > 1 { RETRY_MIN } else { Duration::ZERO };
+            return Some(oldest.written_at + pause);
         }
         let heard = self.acknowledged_at.map_or(oldest.written_at, |at| at.max(oldest.written_at));
         Some(heard + self.retry.wait(oldest.writes))

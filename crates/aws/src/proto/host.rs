@@ -43,13 +43,15 @@ const REFUSAL_BYTES: usize = 1024;
 const MUX_SINCE: [u64; 3] = [1, 1, 70];
 /// Clients after this version know payloads for the stream of errors and for exit codes.
 const APART_AFTER: [u64; 3] = [1, 2, 295];
-/// What a host holds for a peer that takes nothing and a target that takes nothing: well below 1 MiB in all.
+/// What a host holds for a peer that takes nothing and a target that takes nothing: well below 1 MiB in all. With a loan,
+/// what the clients in use have on their way at most: ten thousand messages of 1 KiB.
 pub const LIMITS: Limits = Limits {
     unacked_bytes_max: 256 * 1024,
     unacked_messages_max: 2048,
     ahead_bytes_max: 128 * 1024,
     ahead_messages_max: 1024,
     waiting_bytes_max: 128 * 1024,
+    waiting_bytes_max_when_blocked: 12 * 1024 * 1024,
 };
 
 /// What a session is for, as far as the client is told.
@@ -199,6 +201,7 @@ impl Host {
     #[must_use]
     pub fn new(purpose: Purpose, epoch: Epoch, seed: Uuid) -> Self {
         let mut delivery = Delivery::new(End::Server, LIMITS, epoch, seed);
+        delivery.lend(false);
         let request = wire::HandshakeRequestPayload {
             agent_version: AGENT_VERSION.to_owned(),
             requested_client_actions: vec![wire::RequestedClientAction {
@@ -557,6 +560,17 @@ impl Host {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.delivery.is_finished()
+    }
+
+    /// Whether a loan is needed, or still used: see [`Host::lend`].
+    #[must_use]
+    pub fn wants_loan(&self, has_one: bool) -> bool {
+        self.delivery.is_full() && (has_one || self.delivery.is_blocked())
+    }
+
+    /// See [`Delivery::lend`]; nothing is lent at first.
+    pub fn lend(&mut self, lent: bool) {
+        self.delivery.lend(lent);
     }
 
     /// Whether the connection should be read now.

@@ -19,6 +19,7 @@ const SMALL: Limits = Limits {
     ahead_bytes_max: 2000,
     ahead_messages_max: 10,
     waiting_bytes_max: 3000,
+    waiting_bytes_max_when_blocked: 9000,
 };
 
 /// One machine, what was given to it and what came out of it.
@@ -401,8 +402,8 @@ fn the_oldest_is_written_again_with_growing_pauses() {
 }
 
 #[test]
-fn what_was_read_past_is_written_again_soon() {
-    let mut now = Instant::now();
+fn what_was_read_past_is_written_again_at_once() {
+    let now = Instant::now();
     let mut machine = server(now);
     for _ in 0..3 {
         machine.send(PayloadType::Output, Bytes::from_static(b"x"), now).expect("room");
@@ -411,13 +412,26 @@ fn what_was_read_past_is_written_again_soon() {
     let answer = acknowledgement(&first[2], MessageType::OutputStreamData);
     assert_eq!(machine.handle(&answer, now), Ok(Handled::Acknowledged));
     assert_eq!(machine.handle(&answer, now), Ok(Handled::Stale));
-    // Not at once: the acknowledgement may be on its way.
-    assert_eq!(written(&mut machine, now), []);
-    assert_eq!(machine.poll_timeout(), Some(now + RETRY_MIN));
-    now += RETRY_MIN;
     assert_eq!(written(&mut machine, now), first[..1]);
     // And not again and again: the peer may not be ready for it.
     assert_eq!(written(&mut machine, now), []);
+}
+
+#[test]
+fn a_pong_may_overtake_an_acknowledgement() {
+    let mut now = Instant::now();
+    let mut machine = server(now);
+    machine.send(PayloadType::Output, Bytes::from_static(b"x"), now).expect("room");
+    let first = written(&mut machine, now);
+    // A silence, so that it asks.
+    now += RETRY_INITIAL;
+    let Some(Transmit::Message(_)) = machine.poll_transmit(now) else { panic!("it is written again") };
+    let Some(Transmit::Ping(number)) = machine.poll_transmit(now) else { panic!("it asks") };
+    machine.handle_pong(&number, now);
+    assert_eq!(written(&mut machine, now), []);
+    assert_eq!(machine.poll_timeout(), Some(now + RETRY_MIN));
+    now += RETRY_MIN;
+    assert_eq!(written(&mut machine, now), first);
 }
 
 #[test]
@@ -471,17 +485,56 @@ fn input_is_put_in_order_and_acknowledged_whenever_it_comes() {
 }
 
 #[test]
-fn nothing_is_refused_of_a_peer_that_is_read_only_when_there_is_room() {
+fn whatever_it_wants_to_read_is_taken() {
     let now = Instant::now();
-    let mut machine = server(now);
-    for sequence in 0..200_u64 {
-        while !machine.wants_read() {
+    for size in [1, 7, 100, 1023, 1024, 2999, 3000] {
+        let mut machine = server(now);
+        let mut sequence = 0;
+        for _ in 0..5 {
+            while machine.wants_read() {
+                let data = message(MessageType::InputStreamData, sequence, "x".repeat(size));
+                assert_eq!(machine.handle(&data, now), Ok(Handled::Taken), "message {sequence} of {size} bytes");
+                sequence += 1;
+            }
             assert!(machine.poll_event().is_some());
         }
-        let payload = "x".repeat([1, 2500, 700, 2999][usize::try_from(sequence % 4).expect("below 4")]);
-        let handled = machine.handle(&message(MessageType::InputStreamData, sequence, payload), now);
-        assert_eq!(handled, Ok(Handled::Taken));
     }
+}
+
+#[test]
+fn what_comes_before_acknowledgements_is_kept_while_they_are_awaited() {
+    let now = Instant::now();
+    let mut machine = server(now);
+    // Not full, but without room for anything large, as drivers leave it.
+    for _ in 0..5 {
+        machine.send(PayloadType::Output, vec![b'x'; 500].into(), now).expect("room");
+    }
+    let _sent = written(&mut machine, now);
+    let mut fed = 0;
+    let mut feed = |machine: &mut Delivery, bytes: usize| {
+        let handled = machine.handle(&message(MessageType::InputStreamData, fed, "y".repeat(bytes)), now);
+        fed += u64::from(handled == Ok(Handled::Taken));
+        handled
+    };
+    // Far more than it takes when its own window is open, to a limit.
+    for _ in 0..9 {
+        assert!(machine.wants_read());
+        assert_eq!(feed(&mut machine, 1000), Ok(Handled::Taken));
+    }
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Refused));
+    // Acknowledgements get through, and what waits has to be taken before more is read.
+    for number in 0..2 {
+        let acknowledgement = format!(
+            r#"{{"AcknowledgedMessageType":"output_stream_data","AcknowledgedMessageId":"00000000-0000-0000-0000-000000000000","AcknowledgedMessageSequenceNumber":{number},"IsSequentialMessage":true}}"#
+        );
+        let handled = machine.handle(&message(MessageType::Acknowledge, 0, acknowledgement), now);
+        assert_eq!(handled, Ok(Handled::Acknowledged));
+    }
+    assert!(!machine.wants_read());
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Refused));
+    while machine.poll_event().is_some() {}
+    assert!(machine.wants_read());
+    assert_eq!(feed(&mut machine, 1000), Ok(Handled::Taken));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ravelin_aws::plugin::console::Console;
 use ravelin_aws::plugin::{Control, Ended, Failure, NotResumed, Options, Patience, Resumed, Started, run, trust};
 use ravelin_aws::proto::channel::{self, Flag};
 use ravelin_aws::proto::delivery::{Delivery, End, Epoch, Event, Limits, Transmit};
+use ravelin_aws::proto::host::LIMITS;
 use ravelin_aws::proto::message::{Message, MessageType, PayloadType};
 use ravelin_aws::proto::smux;
 use ravelin_aws::wire::data_channel as wire;
@@ -150,7 +151,7 @@ async fn serve(
 ) {
     let epoch = Epoch { instant: Instant::now(), unix_ms: 1_700_000_000_000 };
     let mut server = Server {
-        machine: Delivery::new(End::Server, Limits::SERVER, epoch, Uuid::new_v4()),
+        machine: Delivery::new(End::Server, LIMITS, epoch, Uuid::new_v4()),
         play,
         to_say: VecDeque::new(),
         said: 0,

@@ -1,8 +1,10 @@
 //! A network that breaks while sessions go on: nothing is lost, nothing comes twice, and each session stays one.
 
+use super::forwards::{forward_by, interrupt};
 use super::plugin::{Bed, ssh, target_port};
 use ravelin_e2e::carry::{Network, noise};
-use ravelin_e2e::{Running, binary, eventually, need, run, run_with};
+use ravelin_e2e::{Peer, Running, binary, eventually, free_port, need, run, run_with};
+use std::path::Path;
 use std::process::Command;
 
 /// Large enough for several connections' worth of bytes, and small enough for a busy machine.
@@ -127,4 +129,83 @@ fn scp_copies_exactly_both_ways() {
         assert!(std::fs::read(path(name)).expect("a file") == data, "{name} is something else");
     }
     shaky.settle(2, 4);
+}
+
+/// Bytes that differ from file to file.
+fn file(at: usize, bytes: usize) -> Vec<u8> {
+    let mut data = noise(bytes + 8 * at);
+    data.drain(..8 * at);
+    data
+}
+
+#[test]
+fn a_forwarded_port_carries_many_downloads_uploads_and_copies_whole() {
+    let (aws, curl, scp) = (need!("E2E_AWS"), need!("E2E_CURL"), need!("E2E_SCP"));
+    let python = need!("E2E_PYTHON");
+    let shaky = Shaky::new(0x7a11_0ca7, 400_000..4_000_000, 100);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: String| folder.path().join(name);
+    let far = free_port();
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/files_over_http.py");
+    let _far = Peer::start(Command::new(python).arg(server).arg(far.to_string()).current_dir(folder.path()), far);
+    let forwarded = |port: &str| {
+        let parameters = format!("portNumber={port}");
+        let args = ["--document-name", "AWS-StartPortForwardingSession", "--parameters", &parameters];
+        forward_by(&mut shaky.over(shaky.bed.aws(&aws, &args)))
+    };
+
+    // Three each way at the same time, over connections of one session.
+    let (session, port) = forwarded(&far.to_string());
+    let files: Vec<Vec<u8>> = (0..6).map(|at| file(at, (2 << 20) + at)).collect();
+    for (at, data) in files.iter().enumerate() {
+        std::fs::write(path(format!("from-{at}")), data).expect("a file");
+    }
+    std::thread::scope(|scope| {
+        for at in 0..files.len() {
+            let (curl, path) = (&curl, &path);
+            scope.spawn(move || {
+                let mut command = Command::new(curl);
+                command.args(["--fail", "--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]);
+                let url = |name: &str| format!("http://127.0.0.1:{port}/{name}-{at}");
+                let said = if at % 2 == 0 {
+                    run(command.arg("--output").arg(path(format!("to-{at}"))).arg(url("from")))
+                } else {
+                    run(command.arg("--upload-file").arg(path(format!("from-{at}"))).arg(url("to")))
+                };
+                assert_eq!(said.code, 0, "{at}: {said:?}");
+            });
+        }
+    });
+    for (at, data) in files.iter().enumerate() {
+        assert!(std::fs::read(path(format!("to-{at}"))).expect("a file") == *data, "{at} is something else");
+    }
+    interrupt(&shaky.bed, session);
+    let after_curl = shaky.network.cuts();
+    assert!(after_curl >= 3, "the network broke {after_curl} times only");
+
+    // And the SSH of the target, with several copies at once.
+    let (session, port) = forwarded(&target_port(&shaky.bed.server));
+    let copy = |from: &str, to: &str| {
+        let mut command = shaky.bed.server.command(&scp);
+        command.args(["-F", "none", "-q", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-i"]);
+        command.args([shaky.bed.server.var("RAVELIN_SSH_KEY"), "-o", "UserKnownHostsFile=/dev/null"]);
+        command.args(["-o", "StrictHostKeyChecking=no", "-P", &port.to_string(), from, to]);
+        let said = run(&mut command);
+        assert_eq!(said.code, 0, "{from} {to}: {said:?}");
+    };
+    std::thread::scope(|scope| {
+        for at in 0..4 {
+            let (copy, path) = (&copy, &path);
+            scope.spawn(move || {
+                let near = |name: &str| path(format!("{name}-{at}")).display().to_string();
+                let far = |name: &str| format!("127.0.0.1:{}", near(name));
+                if at % 2 == 0 { copy(&near("from"), &far("copied")) } else { copy(&far("from"), &near("copied")) }
+            });
+        }
+    });
+    for (at, data) in files.iter().take(4).enumerate() {
+        assert!(std::fs::read(path(format!("copied-{at}"))).expect("a file") == *data, "{at} is something else");
+    }
+    interrupt(&shaky.bed, session);
+    shaky.settle(2, after_curl + 2);
 }

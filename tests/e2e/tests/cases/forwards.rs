@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 
 /// A session that listens, once it does.
 fn listening(bed: &Bed, aws: &Path, document: &str, parameters: &str) -> Running {
@@ -17,14 +18,20 @@ fn listening(bed: &Bed, aws: &Path, document: &str, parameters: &str) -> Running
 
 /// The same, and the port on which it listens.
 fn forward(bed: &Bed, aws: &Path, document: &str, parameters: &str) -> (Running, u16) {
-    let session = listening(bed, aws, document, parameters);
+    forward_by(&mut bed.aws(aws, &["--document-name", document, "--parameters", parameters]))
+}
+
+/// The same by a command that may have more to it.
+pub(super) fn forward_by(command: &mut Command) -> (Running, u16) {
+    let mut session = Running::start(command);
+    session.expect("Waiting for connections...");
     let printed = session.printed();
     let port = printed.split("Port ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port");
     (session, port.parse().expect("a number"))
 }
 
 /// Ctrl-C is how a forwarding session ends.
-fn interrupt(bed: &Bed, mut session: Running) {
+pub(super) fn interrupt(bed: &Bed, mut session: Running) {
     ravelin_e2e::kill(session.pid(), "INT");
     let plugin = eventually("the plugin's process", || child_of(session.pid()));
     ravelin_e2e::kill(plugin, "INT");

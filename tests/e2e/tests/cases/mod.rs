@@ -18,6 +18,7 @@ mod kill;
 mod limits;
 mod object_store;
 mod outside_issuer;
+mod player;
 mod plugin;
 mod powershell;
 mod recordings;

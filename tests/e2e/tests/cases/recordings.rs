@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What a client on a terminal of its own saw, byte by byte.
-fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &Value) -> Vec<u8> {
+pub(super) fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &Value) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (script, output) = (dir.path().join("steps.json"), dir.path().join("seen"));
     std::fs::write(&script, steps.to_string()).expect("written");

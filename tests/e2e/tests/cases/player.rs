@@ -1,0 +1,130 @@
+//! asciinema's own player, in a real Chromium, plays what is exported here to the screen that it ought to be.
+
+use super::recordings::{export, on_a_terminal, recorded};
+use avt::Terminal;
+use ravelin_e2e::{Server, need, run};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+/// Plays a cast from its beginning to its end and puts what the player's terminal shows then into the page's title.
+const SCRIPT: &str = r#"
+const host = document.getElementById("player");
+const options = { autoPlay: true, speed: 1000, fit: false, controls: false, cursorMode: "hidden" };
+const player = AsciinemaPlayer.create({ data: CAST }, host, options);
+const shown = () => {
+  const texts = what => [...document.querySelectorAll(what)];
+  const theme = getComputedStyle(document.querySelector(".ap-player"));
+  const red = document.body.appendChild(document.createElement("i"));
+  red.style.color = theme.getPropertyValue("--term-color-1");
+  document.title = JSON.stringify({
+    lines: texts(".ap-line").map(line => line.textContent),
+    colours: texts(".ap-line span").map(part => [part.textContent.trim(), getComputedStyle(part).color]),
+    red: getComputedStyle(red).color,
+  });
+};
+player.addEventListener("ended", () => setTimeout(shown, 500));
+"#;
+
+/// What Chromium shows of the page when the cast is over.
+fn in_chromium(chromium: &Path, player: &Path, cast: &str) -> Value {
+    let asset = |name: &str| std::fs::read_to_string(player.join(name)).expect("the player's file");
+    // In a script, nothing but this ends it.
+    let player = asset("asciinema-player.min.js").replace("</script", "<\\/script");
+    let cast = json!(cast).to_string().replace('<', "\\u003c");
+    let page = format!(
+        "<!doctype html><meta charset=utf-8><title></title><style>{}</style><div id=player></div>\n\
+         <script>{player}</script>\n<script>const CAST = {cast};{SCRIPT}</script>\n",
+        asset("asciinema-player.css")
+    );
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("page.html");
+    std::fs::write(&file, page).expect("written");
+    let mut command = Command::new(chromium);
+    // Everything in it is ours, and a test may run as root, where its sandbox cannot.
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]);
+    command.args(["--virtual-time-budget=60000", &format!("--user-data-dir={}", dir.path().join("profile").display())]);
+    let said = run(command.arg(format!("file://{}", file.display())).env("HOME", dir.path()));
+    assert_eq!(said.code, 0, "{said:?}");
+    let title = said.out.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    let title = title.map(|(title, _)| title).filter(|title| !title.is_empty());
+    let title = title.unwrap_or_else(|| panic!("it was not played to its end: {}", said.err));
+    let title = title.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\u{a0}").replace("&amp;", "&");
+    serde_json::from_str(&title).unwrap_or_else(|error| panic!("{error}: {title}"))
+}
+
+/// The screen that a cast of either version leads to, as `avt` has it.
+fn judged(cast: &str) -> Vec<String> {
+    let mut lines = cast.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let header = lines.next().expect("a header");
+    let side = |two: &str, three: &str| {
+        let side = header[two].as_u64().or_else(|| header["term"][three].as_u64()).expect("a size");
+        usize::try_from(side).expect("small")
+    };
+    let mut terminal = Terminal::new(side("width", "cols"), side("height", "rows")).expect("a terminal");
+    for event in lines {
+        let text = event[2].as_str().expect("a text");
+        match event[1].as_str() {
+            Some("o") => terminal.feed(text),
+            Some("r") => {
+                let (columns, rows) = text.split_once('x').expect("a size");
+                terminal.resize(columns.parse().expect("a number"), rows.parse().expect("a number"));
+            }
+            Some("x" | "i") => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    super::recordings::screen(&terminal)
+}
+
+#[test]
+fn asciinemas_player_shows_what_is_exported_in_both_versions() {
+    let (chromium, player) = (need!("E2E_CHROMIUM"), need!("E2E_ASCIINEMA_PLAYER"));
+    let (ssh, python) = (need!("E2E_SSH"), need!("E2E_PYTHON"));
+    let server = Server::dev();
+    let steps = json!([
+        ["size", 80, 24],
+        ["rest", 800],
+        ["send", "PS1='pro''mpt$ '\r"],
+        ["expect", "prompt$ "],
+        // What a larger terminal shows of lines that went away before is every terminal's own matter.
+        ["size", 100, 30],
+        ["rest", 500],
+        ["send", "clear\r"],
+        ["expect", "prompt$ "],
+        ["send", "seq 1 60; printf '\\033[31mcrimson\\033[0m \\033[38;2;1;2;3mtrue''colour\\033[0m\\n'\r"],
+        ["expect", "truecolour"],
+        ["expect", "prompt$ "],
+        [
+            "send",
+            "printf '\\346\\274\\242\\345\\255\\227 \\303\\251e\\314\\201 \\360\\237\\231\\202 <&>\\042''end\\n'\r"
+        ],
+        ["expect", "end"],
+        ["expect", "prompt$ "],
+        ["send", "printf '\\033[?1049h\\033[2J\\033[4;7Helsewhere\\033[?1049l'; printf '\\033[3;40Hmid''dle'\r"],
+        ["expect", "middle"],
+        ["send", "exit\r"],
+    ]);
+    let _seen = on_a_terminal(&server, &python, &ssh, &steps);
+    let session = recorded(&server);
+    let id = session["id"].as_str().expect("an id");
+    for (form, version) in [("cast", 2), ("cast3", 3)] {
+        let cast = export(&server, id, form);
+        assert!(cast.starts_with('{') && cast.contains(&format!("\"version\":{version}")), "{form}: {cast}");
+        let wanted = judged(&cast);
+        for text in ["middle", "\u{6f22}\u{5b57}", "\u{1f642}", "<&>\"end", "crimson truecolour"] {
+            assert!(wanted.iter().any(|line| line.contains(text)), "{text}: {wanted:?}");
+        }
+        let shown = in_chromium(&chromium, &player, &cast);
+        let lines = shown["lines"].as_array().expect("lines").iter().map(|line| line.as_str().expect("a text"));
+        let lines: Vec<String> = lines.map(|line| line.replace('\u{a0}', " ").trim_end().to_owned()).collect();
+        assert_eq!(lines, wanted, "{form}");
+        let colour = |text: &str| {
+            let parts = shown["colours"].as_array().expect("parts");
+            parts.iter().find(|part| part[0] == text).unwrap_or_else(|| panic!("no {text}: {shown}"))[1].clone()
+        };
+        assert_eq!(colour("crimson"), shown["red"], "{form}");
+        assert_ne!(colour("crimson"), colour("60"), "{form}");
+        assert_eq!(colour("truecolour"), "rgb(1, 2, 3)", "{form}");
+    }
+}

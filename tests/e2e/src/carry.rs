@@ -186,6 +186,103 @@ impl Network {
     }
 }
 
+/// What a [`Valve`] lets pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Passage {
+    Everything,
+    /// Of what clients say next, the first half.
+    HalfOfRequests,
+    /// What clients say, and nothing of the answers.
+    NoAnswers,
+}
+
+struct Valved {
+    passage: Passage,
+    /// Both ends of the connections that are being held.
+    held: Vec<[TcpStream; 2]>,
+}
+
+/// A network between a client and a server that can be stopped in the middle of a request or before its answer.
+pub struct Valve {
+    /// Where clients connect to.
+    pub address: SocketAddr,
+    state: Arc<Mutex<Valved>>,
+}
+
+impl Valve {
+    /// In front of a port on loopback, open.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[must_use]
+    pub fn in_front_of(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let state = Arc::new(Mutex::new(Valved { passage: Passage::Everything, held: Vec::new() }));
+        let valve = Self { address, state: Arc::clone(&state) };
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                for (from, to, asks) in [(near.twin(), far.twin(), true), (far, near, false)] {
+                    let state = Arc::clone(&state);
+                    std::thread::spawn(move || pass(&state, from, to, asks));
+                }
+            }
+        });
+        valve
+    }
+
+    /// Lets half of the next request pass, and holds it there.
+    pub fn hold_a_request(&self) {
+        self.locked().passage = Passage::HalfOfRequests;
+    }
+
+    /// Lets the next request pass, and holds back its answer.
+    pub fn hold_an_answer(&self) {
+        self.locked().passage = Passage::NoAnswers;
+    }
+
+    /// Whether something is held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.locked().held.is_empty()
+    }
+
+    /// Breaks what is held; what comes later passes.
+    pub fn open(&self) {
+        let mut state = self.locked();
+        state.passage = Passage::Everything;
+        for end in state.held.drain(..).flatten() {
+            let _gone = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Valved> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries one direction of a connection, `asks` for the client's, as far as the valve lets it.
+fn pass(state: &Mutex<Valved>, mut from: TcpStream, mut to: TcpStream, asks: bool) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let mut valved = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passes = match (valved.passage, asks) {
+            (Passage::HalfOfRequests, true) => count / 2,
+            (Passage::NoAnswers, false) => 0,
+            (Passage::Everything | Passage::HalfOfRequests | Passage::NoAnswers, _) => count,
+        };
+        if passes < count {
+            valved.held.push([from.twin(), to.twin()]);
+        }
+        drop(valved);
+        if to.write_all(&buffer[..passes]).is_err() || passes < count {
+            return;
+        }
+    }
+    to.end();
+}
+
 /// What a connection may still carry, in both directions together.
 struct Left {
     bytes: Mutex<u64>,

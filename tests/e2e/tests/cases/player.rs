@@ -2,55 +2,91 @@
 
 use super::recordings::{export, on_a_terminal, recorded};
 use avt::Terminal;
-use ravelin_e2e::{Server, need, run};
+use ravelin_e2e::{PATIENCE, Running, Server, kill, need};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-/// Plays a cast from its beginning to its end and puts what the player's terminal shows then into the page's title.
+/// Plays a cast from its beginning to its end, waits until that is drawn, and says what the player's terminal shows then.
 const SCRIPT: &str = r#"
 const host = document.getElementById("player");
 const options = { autoPlay: true, speed: 1000, fit: false, controls: false, cursorMode: "hidden" };
 const player = AsciinemaPlayer.create({ data: CAST }, host, options);
+const frames = left => left > 0 ? requestAnimationFrame(() => frames(left - 1)) : shown();
 const shown = () => {
   const texts = what => [...document.querySelectorAll(what)];
   const theme = getComputedStyle(document.querySelector(".ap-player"));
   const red = document.body.appendChild(document.createElement("i"));
   red.style.color = theme.getPropertyValue("--term-color-1");
-  document.title = JSON.stringify({
+  fetch("/shown", { method: "POST", body: JSON.stringify({
     lines: texts(".ap-line").map(line => line.textContent),
     colours: texts(".ap-line span").map(part => [part.textContent.trim(), getComputedStyle(part).color]),
     red: getComputedStyle(red).color,
-  });
+  }) });
 };
-player.addEventListener("ended", () => setTimeout(shown, 500));
+player.addEventListener("ended", () => frames(10));
 "#;
 
-/// What Chromium shows of the page when the cast is over.
+/// What Chromium shows of a page with the player when the cast is over.
 fn in_chromium(chromium: &Path, player: &Path, cast: &str) -> Value {
     let asset = |name: &str| std::fs::read_to_string(player.join(name)).expect("the player's file");
     // In a script, nothing but this ends it.
     let player = asset("asciinema-player.min.js").replace("</script", "<\\/script");
     let cast = json!(cast).to_string().replace('<', "\\u003c");
     let page = format!(
-        "<!doctype html><meta charset=utf-8><title></title><style>{}</style><div id=player></div>\n\
+        "<!doctype html><meta charset=utf-8><style>{}</style><div id=player></div>\n\
          <script>{player}</script>\n<script>const CAST = {cast};{SCRIPT}</script>\n",
         asset("asciinema-player.css")
     );
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound address");
+    let (say, heard) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if let Some(body) = serve(stream, &page) {
+                let _late = say.try_send(body);
+            }
+        }
+    });
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("page.html");
-    std::fs::write(&file, page).expect("written");
     let mut command = Command::new(chromium);
     // Everything in it is ours, and a test may run as root, where its sandbox cannot.
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]);
-    command.args(["--virtual-time-budget=60000", &format!("--user-data-dir={}", dir.path().join("profile").display())]);
-    let said = run(command.arg(format!("file://{}", file.display())).env("HOME", dir.path()));
-    assert_eq!(said.code, 0, "{said:?}");
-    let title = said.out.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
-    let title = title.map(|(title, _)| title).filter(|title| !title.is_empty());
-    let title = title.unwrap_or_else(|| panic!("it was not played to its end: {}", said.err));
-    let title = title.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\u{a0}").replace("&amp;", "&");
-    serde_json::from_str(&title).unwrap_or_else(|error| panic!("{error}: {title}"))
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
+    command.args(["--no-proxy-server", &format!("--user-data-dir={}", dir.path().join("profile").display())]);
+    let mut browser = Running::start(command.arg(format!("http://{address}/")).env("HOME", dir.path()));
+    let body = heard.recv_timeout(PATIENCE);
+    // Asked to end, it takes its other processes with it.
+    kill(browser.pid(), "TERM");
+    let _status = browser.wait();
+    let body = body.unwrap_or_else(|_| panic!("it was not played to its end: {}", browser.printed()));
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
+/// Answers one request with the page; the body, where there is one.
+fn serve(stream: TcpStream, page: &str) -> Option<String> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n", page.len());
+    let mut stream = reader.into_inner();
+    stream.write_all(format!("{head}connection: close\r\n\r\n{page}").as_bytes()).ok()?;
+    (length > 0).then(|| String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The screen that a cast of either version leads to, as `avt` has it.

@@ -1,9 +1,11 @@
 //! Sinks against what people have at the other end: rsyslog, Azurite, moto's S3.
 
+use ravelin_e2e::carry::Valve;
 use ravelin_e2e::{Peer, Server, binary, eventually, free_port, need, run};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A configuration with sinks, and what is needed to make something happen there.
@@ -169,23 +171,28 @@ fn rsyslog_over_tls_takes_everything_also_after_a_kill() {
     drop(server);
 }
 
+/// Azurite's own, public development key.
+const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+fn azurite(program: &Path, folder: &Path, port: u16) -> Peer {
+    let mut command = Command::new(program);
+    command.args(["--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
+    Peer::start(command.arg("--location").arg(folder), port)
+}
+
 #[test]
 fn azurite_holds_the_layout_of_diagnostic_logs() {
     let program = need!("E2E_AZURITE");
     let port = free_port();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new(program);
-    command.args(["--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
-    let _peer = Peer::start(command.arg("--location").arg(folder.path()), port);
-    // Azurite's own, public development key.
-    let key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    let _peer = azurite(&program, folder.path(), port);
     let endpoint = format!("http://127.0.0.1:{port}/devstoreaccount1");
     let keys = format!(
         "type = \"azure_storage\"\nurl = \"{endpoint}\"\naccount = \"devstoreaccount1\"\nkey_file = \"azurite.key\"\n\
          linger = \"100 ms\"\n"
     );
     let world = World::new(&[("storage", keys)]);
-    world.secret("azurite.key", key);
+    world.secret("azurite.key", AZURITE_KEY);
     let mut server = world.serve();
     world.wrong_login();
     eventually("it has everything", || {
@@ -195,8 +202,7 @@ fn azurite_holds_the_layout_of_diagnostic_logs() {
     });
     assert_eq!(server.stop(), 0, "{}", server.log());
     // Azurite keeps what blobs hold in plain files, and writes down their names every few seconds.
-    let held =
-        || -> String { walk(folder.path()).iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect() };
+    let held = || held(folder.path());
     eventually("the layout is there", || {
         let held = held();
         let layout = "PROVIDERS/MICROSOFT.NETWORK/BASTIONHOSTS/RAVELIN/y=";
@@ -205,6 +211,98 @@ fn azurite_holds_the_layout_of_diagnostic_logs() {
     let held = held();
     assert!(held.contains("\"operationName\":\"Microsoft.Network/BastionHost/connect\""), "{held}");
     assert!(held.contains("\"message\":\"Login Failed\""), "{held}");
+}
+
+/// All that is in a folder, as one text.
+fn held(folder: &Path) -> String {
+    walk(folder).iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
+}
+
+/// The events of lines of our own form by their numbers, each as often as it came. Half a line may stand before a whole
+/// one: Azurite's files keep what was cut off, without any blob that holds it.
+fn by_number(text: &str) -> BTreeMap<u64, Vec<Value>> {
+    let mut events: BTreeMap<u64, Vec<Value>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some(begin) = line.rfind("{\"seq\":") else { continue };
+        let Ok(event) = serde_json::from_str::<Value>(&line[begin..]) else { continue };
+        if let Some(number) = event["seq"].as_u64() {
+            events.entry(number).or_default().push(event);
+        }
+    }
+    events
+}
+
+/// Nothing is missing, and what came twice is the same.
+fn assert_whole(events: &BTreeMap<u64, Vec<Value>>) {
+    let last = *events.keys().last().expect("some");
+    assert!(events.keys().copied().eq(1..=last), "a number is missing: {:?}", events.keys());
+    for (number, copies) in events {
+        assert!(copies.iter().all(|copy| *copy == copies[0]), "{number} is not one event: {copies:?}");
+    }
+}
+
+/// How far the sink is.
+fn position(world: &World) -> u64 {
+    world.sinks()[0]["position"].as_u64().expect("a number")
+}
+
+/// Something happens, and the sink gets to it.
+fn brings_to_the_sink(world: &World, what: &str) {
+    let before = position(world);
+    world.wrong_login();
+    eventually(what, || (position(world) > before + 1).then_some(()));
+}
+
+#[test]
+fn azurite_that_is_killed_within_a_delivery_and_after_it_gets_everything_again() {
+    let program = need!("E2E_AZURITE");
+    let port = free_port();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let peer = azurite(&program, folder.path(), port);
+    let valve = Valve::in_front_of(port);
+    let keys = format!(
+        "type = \"azure_storage\"\nurl = \"http://{}/devstoreaccount1\"\naccount = \"devstoreaccount1\"\n\
+         key_file = \"azurite.key\"\nlinger = \"100 ms\"\nschema = \"ravelin\"\n",
+        valve.address
+    );
+    let world = World::new(&[("storage", keys)]);
+    world.secret("azurite.key", AZURITE_KEY);
+    let mut server = world.serve();
+    brings_to_the_sink(&world, "it has the beginning");
+
+    // Half of a request is there when it is killed.
+    valve.hold_a_request();
+    world.wrong_login();
+    eventually("a delivery is on its way", || valve.holds().then_some(()));
+    drop(peer);
+    valve.open();
+    world.wrong_login();
+    eventually("it is missed", || world.sinks()[0]["last_error"].is_string().then_some(()));
+    let peer = azurite(&program, folder.path(), port);
+    brings_to_the_sink(&world, "it goes on");
+
+    // All of a request is there and kept, and its answer is not.
+    valve.hold_an_answer();
+    world.wrong_login();
+    eventually("an answer is held", || valve.holds().then_some(()));
+    let acknowledged = position(&world);
+    let kept = by_number(&held(folder.path()));
+    let unanswered: Vec<u64> = kept.keys().copied().filter(|number| *number > acknowledged).collect();
+    assert!(!unanswered.is_empty(), "it kept nothing beyond {acknowledged}: {:?}", kept.keys());
+    drop(peer);
+    valve.open();
+    let _peer = azurite(&program, folder.path(), port);
+    brings_to_the_sink(&world, "it goes on again");
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    let events = by_number(&held(folder.path()));
+    assert_whole(&events);
+    // What nobody acknowledged came again, and nothing else did.
+    let again: Vec<u64> = events
+        .iter()
+        .filter(|(number, copies)| copies.len() > kept.get(number).map_or(1, Vec::len))
+        .map(|(number, _)| *number)
+        .collect();
+    assert_eq!(again, unanswered);
 }
 
 fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
@@ -298,4 +396,74 @@ fn moto_holds_cloudwatchs_events_once_the_group_is_there() {
         numbers.insert(event[2]["seq"].as_u64().expect("a number"));
     }
     assert!(numbers.iter().copied().eq(1..=*numbers.last().expect("some")), "no number is missing: {numbers:?}");
+}
+
+#[test]
+fn moto_that_is_killed_within_a_delivery_and_after_it_gets_everything_again() {
+    let program = need!("E2E_MOTO");
+    let python = need!("E2E_PYTHON");
+    let port = free_port();
+    let start = || Peer::start(Command::new(&program).args(["-H", "127.0.0.1", "-p", &port.to_string()]), port);
+    let peer = start();
+    let valve = Valve::in_front_of(port);
+    let keys = format!(
+        "type = \"s3\"\nurl = \"http://{}\"\nbucket = \"trail\"\nregion = \"us-east-1\"\nschema = \"ravelin\"\n\
+         access_key_id = \"AKIDEXAMPLE\"\nsecret_access_key_file = \"s3.secret\"\nlinger = \"100 ms\"\n",
+        valve.address
+    );
+    let world = World::new(&[("trail", keys)]);
+    world.secret("s3.secret", "secret");
+    // Past the valve; everything in the bucket, by its name.
+    let script = format!(
+        "import boto3, gzip, json, sys\n\
+         s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:{port}', region_name='us-east-1',\n\
+             aws_access_key_id='a', aws_secret_access_key='b')\n\
+         if sys.argv[1] == 'make': s3.create_bucket(Bucket='trail')\n\
+         else: print(json.dumps({{o['Key']: gzip.decompress(s3.get_object(Bucket='trail', Key=o['Key'])['Body'].read())\n    \
+         .decode() for o in s3.list_objects_v2(Bucket='trail').get('Contents', [])}}))\n"
+    );
+    let boto = |what: &str| run(Command::new(&python).args(["-c", &script, what]));
+    let objects = || -> BTreeMap<String, String> { serde_json::from_value(boto("read").json()).expect("a map") };
+    let _made = boto("make").ok();
+    let _server = world.serve();
+    brings_to_the_sink(&world, "it has the beginning");
+
+    // Half of a request is there when it is killed; it keeps nothing over its own end, so this is looked at first.
+    valve.hold_a_request();
+    world.wrong_login();
+    eventually("a delivery is on its way", || valve.holds().then_some(()));
+    let first = objects();
+    drop(peer);
+    valve.open();
+    let peer = start();
+    eventually("the missing bucket is told", || {
+        world.sinks()[0]["last_error"].as_str().filter(|error| error.contains("there is no bucket trail")).map(|_| ())
+    });
+    let _made = boto("make").ok();
+    brings_to_the_sink(&world, "it goes on");
+
+    // All of a request is there and kept, and its answer is not.
+    let before = objects();
+    valve.hold_an_answer();
+    world.wrong_login();
+    eventually("an answer is held", || valve.holds().then_some(()));
+    let second = objects();
+    let unanswered: Vec<&String> = second.keys().filter(|key| !before.contains_key(*key)).collect();
+    assert_eq!(unanswered.len(), 1, "{second:?}");
+    drop(peer);
+    valve.open();
+    let _peer = start();
+    let _made = boto("make").ok();
+    brings_to_the_sink(&world, "it goes on again");
+    let third = objects();
+
+    let all: Vec<&str> = [&first, &second, &third].into_iter().flat_map(|of| of.values().map(String::as_str)).collect();
+    assert_whole(&by_number(&all.concat()));
+    // What nobody acknowledged came again, with what had happened since, and nothing else did.
+    let numbers = |of: &BTreeMap<String, String>| -> Vec<u64> {
+        of.values().flat_map(|lines| by_number(lines).into_keys()).collect()
+    };
+    let came_twice: Vec<u64> = numbers(&third).into_iter().filter(|at| numbers(&second).contains(at)).collect();
+    assert_eq!(came_twice, by_number(&second[unanswered[0]]).into_keys().collect::<Vec<_>>());
+    assert!(!numbers(&second).iter().any(|at| numbers(&first).contains(at)), "{first:?} {second:?}");
 }

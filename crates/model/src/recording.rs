@@ -48,12 +48,14 @@ pub struct Rule {
     pub announce: bool,
     /// How long it is kept: the name of a class, or empty for the usual one.
     pub class: String,
+    /// Whether the output of programs without a terminal is kept too.
+    pub output: bool,
 }
 
 impl Default for Rule {
     /// Nothing is recorded.
     fn default() -> Self {
-        Self { mode: Mode::None, input: false, when_broken: WhenBroken::End, announce: true, class: String::new() }
+        Self { mode: Mode::None, input: false, when_broken: WhenBroken::End, announce: true, class: String::new(), output: false }
     }
 }
 
@@ -117,10 +119,10 @@ impl Purpose {
     #[must_use]
     pub fn needs_bytes(&self, rule: &Rule) -> bool {
         match self {
-            Purpose::Shell { terminal } => rule.mode == Mode::Full && terminal.is_some(),
+            Purpose::Shell { terminal } => rule.mode == Mode::Full && (terminal.is_some() || rule.output),
             Purpose::Exec { terminal: Some(_), .. } => rule.mode == Mode::Full,
             // Old copies run as a command and speak a protocol that tells of each file.
-            Purpose::Exec { command, terminal: None } => is_copy(command),
+            Purpose::Exec { command, terminal: None } => is_copy(command) || (rule.mode == Mode::Full && rule.output),
             Purpose::Files => true,
             Purpose::Forward { .. } => false,
         }
@@ -378,6 +380,42 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+words!(
+    /// What kind of place takes the output of sessions.
+    LogKind {
+        /// A place for objects, one for each session.
+        Object = "object",
+        /// A place for lines, in a stream for each session.
+        Stream = "stream",
+    }
+);
+
+/// Where the output of one session is put once it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// What kind of place.
+    pub kind: LogKind,
+    /// What it is called in the configuration: a bucket, a group.
+    pub holder: String,
+    /// What stands before the session's id in the name there; may be empty.
+    pub prefix: String,
+    /// Where people find it, as a URL.
+    pub url: String,
+}
+
+impl LogPlace {
+    /// The name of a session's output there.
+    #[must_use]
+    pub fn name(&self, session: &SessionId) -> String {
+        match (self.kind, self.prefix.is_empty()) {
+            (LogKind::Object, true) => format!("{session}.log"),
+            (LogKind::Object, false) => format!("{}/{session}.log", self.prefix),
+            (LogKind::Stream, true) => session.to_string(),
+            (LogKind::Stream, false) => format!("{}/{session}", self.prefix),
+        }
+    }
+}
+
 /// Where a recording lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whereabouts {
@@ -431,6 +469,8 @@ mod tests {
         let exec = |terminal| Purpose::Exec { command: "rsync --server".to_owned(), terminal };
         assert!(exec(terminal).needs_bytes(&full) && !exec(None).needs_bytes(&full));
         assert!(Purpose::Files.needs_bytes(&metadata));
+        let logged = Rule { output: true, ..full.clone() };
+        assert!(exec(None).needs_bytes(&logged) && Purpose::Shell { terminal: None }.needs_bytes(&logged));
         assert!(!Purpose::Forward { inward: false, to: "db:5432".to_owned() }.needs_bytes(&full));
     }
 }

@@ -55,7 +55,14 @@ pub struct Rule {
 impl Default for Rule {
     /// Nothing is recorded.
     fn default() -> Self {
-        Self { mode: Mode::None, input: false, when_broken: WhenBroken::End, announce: true, class: String::new(), output: false }
+        Self {
+            mode: Mode::None,
+            input: false,
+            when_broken: WhenBroken::End,
+            announce: true,
+            class: String::new(),
+            output: false,
+        }
     }
 }
 
@@ -399,7 +406,7 @@ pub struct LogPlace {
     pub holder: String,
     /// What stands before the session's id in the name there; may be empty.
     pub prefix: String,
-    /// Where people find it, as a URL.
+    /// What stands before the name in the URL by which people find it.
     pub url: String,
 }
 

@@ -8,16 +8,20 @@
 //! a moment of a long recording costs its own blocks and not the whole.
 
 use crate::container::hex;
+use async_trait::async_trait;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
+    Attribute, Attributes, BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, RetryConfig,
 };
-use ravelin_model::SessionId;
+use ravelin_model::ports::{Outlet, Reading};
+use ravelin_model::recording::Broken;
 use ravelin_model::text::printable;
+use ravelin_model::{Session, SessionId};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
 use std::fmt;
@@ -296,6 +300,36 @@ impl Far {
         Ok(())
     }
 
+    /// Puts text there that is made as it is read, under this name: as one request, or in parts where it is longer.
+    async fn put_text(&self, name: &str, text: &mut dyn Reading) -> Result<(), FarFault> {
+        let (key, part_bytes) = (self.key(name), usize::try_from(PART_BYTES).unwrap_or(usize::MAX));
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, "text/plain; charset=utf-8".into());
+        let first = gather(text, part_bytes).await?;
+        if first.len() < part_bytes {
+            let options = PutOptions { attributes, ..PutOptions::default() };
+            self.store.put_opts(&key, first.into(), options).await.map_err(|error| self.fault(&error))?;
+            return Ok(());
+        }
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let mut upload = self.store.put_multipart_opts(&key, options).await.map_err(|error| self.fault(&error))?;
+        let written = async {
+            let mut part = first;
+            while !part.is_empty() {
+                upload.put_part(part.into()).await.map_err(|error| self.fault(&error))?;
+                part = gather(text, part_bytes).await?;
+            }
+            upload.complete().await.map(|_| ()).map_err(|error| self.fault(&error))
+        };
+        let written = written.await;
+        if written.is_err()
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(name, error = in_short(&error), "parts of an object that was not finished stay behind");
+        }
+        written
+    }
+
     /// SHA-256 in hex and size of what is there, read from its beginning to its end.
     pub(crate) async fn digest(&self, session: &SessionId) -> Result<(String, u64), FarFault> {
         let key = self.key_of(session);
@@ -358,6 +392,25 @@ impl Far {
             }
             _not_by_us => FarFault::Failed(format!("{place} cannot be used: {}", in_short(error))),
         }
+    }
+}
+
+/// As much of a text as makes a part, or what is left of it.
+async fn gather(text: &mut dyn Reading, bytes: usize) -> Result<Vec<u8>, FarFault> {
+    let mut part = Vec::new();
+    while part.len() < bytes {
+        match text.next().await.map_err(|refusal| FarFault::Failed(refusal.to_string()))? {
+            Some(piece) => part.extend_from_slice(&piece),
+            None => break,
+        }
+    }
+    Ok(part)
+}
+
+#[async_trait]
+impl Outlet for Far {
+    async fn put(&self, name: &str, _of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+        self.put_text(name, output).await.map_err(Broken::new)
     }
 }
 

@@ -57,6 +57,25 @@ impl StoreTable {
         }
     }
 
+    /// One S3 bucket that is no store of recordings.
+    pub(super) fn read_bucket(table: &mut Section<'_>) -> Self {
+        Self {
+            here: table.here(),
+            kind: Field::Absent,
+            bucket: table.text("bucket"),
+            region: table.text("region"),
+            access_key_id: table.text("access_key_id"),
+            secret_access_key_file: table.text("secret_access_key_file"),
+            account: Field::Absent,
+            container: Field::Absent,
+            key_file: Field::Absent,
+            prefix: Field::Absent,
+            url: table.text("url"),
+            allow_plain_http: table.flag("allow_plain_http"),
+            ca: table.text("ca"),
+        }
+    }
+
     /// The keys of one vendor only, with whether they are there.
     fn particular(&self) -> [(&'static str, bool, &'static str); 7] {
         fn there<T>(field: &Field<T>) -> bool {
@@ -134,8 +153,18 @@ pub(super) fn settle(table: &StoreTable, reader: &mut Reader) -> Option<StoreCon
             reader.faults.push(fault);
         }
     }
-    let endpoint = table.endpoint(reader);
     let vendor = if kind.value == "s3" { s3(table, reader) } else { azure(table, reader) };
+    completed(table, vendor, reader)
+}
+
+/// An S3 bucket, if nothing is wrong with it; faults have been reported.
+pub(super) fn settle_bucket(table: &StoreTable, reader: &mut Reader) -> Option<StoreConfig> {
+    let vendor = s3(table, reader);
+    completed(table, vendor, reader)
+}
+
+fn completed(table: &StoreTable, vendor: Option<Vendor>, reader: &mut Reader) -> Option<StoreConfig> {
+    let endpoint = table.endpoint(reader);
     let ca = match table.ca.given() {
         None => None,
         Some(named) => Some(reader.text_of(&named.path(), Some(named))?),

@@ -141,6 +141,7 @@ async fn world(fault: Fault, when_broken: WhenBroken) -> World {
         archive: Arc::clone(&store) as Arc<dyn ravelin_model::ports::Archive>,
         keep: Duration::from_secs(60),
         keep_by_class: BTreeMap::new(),
+        outlets: BTreeMap::new(),
     };
     let engine = Engine::start_recording(
         Arc::clone(&store) as Arc<dyn Store>,
@@ -166,6 +167,7 @@ impl World {
             kind: Kind::Shell,
             document: None,
             reason: None,
+            logs: Vec::new(),
             client: Arc::clone(client) as Arc<dyn Leg>,
         };
         let admission = self.engine.gate.admit(&caller, ask).await.expect("admitted");

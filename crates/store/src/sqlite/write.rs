@@ -5,10 +5,10 @@
 //! sessions of the new life only. So a process that was declared dead finds its own sessions ended: whatever it still
 //! tries to [`apply`] is refused by the transition table, and what it tries to [`flush`] is passed over.
 
-use super::{archive, ledger};
 use super::refusal::from_sqlite;
 use super::row::{self, SESSION_COLUMNS, integer};
 use super::writer::Write;
+use super::{archive, ledger};
 use ravelin_model::audit::{self, AuditKind, Deed};
 use ravelin_model::credential::Credential;
 use ravelin_model::ports::{Applied, NodeStart};

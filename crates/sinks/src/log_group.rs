@@ -284,7 +284,12 @@ fn said(answer: &Answer) -> Result<Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+    use ravelin_model::Refusal;
     use reqwest::StatusCode;
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn answer(body: &str) -> Answer {
         Answer { status: StatusCode::OK, body: body.as_bytes().to_vec() }
@@ -305,5 +310,138 @@ mod tests {
         assert!(dropped(&answer("<html>"), 1).is_err() && dropped(&answer("[]"), 1).is_err());
         let refused = Answer { status: StatusCode::BAD_REQUEST, body: Vec::new() };
         assert!(dropped(&refused, 1).is_err());
+    }
+
+    /// A log group of the service's, as far as it is used: streams with their events, and what it does with a call.
+    #[derive(Default)]
+    struct Service {
+        streams: BTreeMap<String, Vec<(i64, String)>>,
+        /// Puts that are taken and not acknowledged, by their number.
+        silent: Vec<usize>,
+        puts: usize,
+        /// Times before this are dropped.
+        oldest: i64,
+    }
+
+    impl Service {
+        fn answer(&mut self, operation: &str, body: &Value) -> Option<(u16, Value)> {
+            let stream = body["logStreamName"].as_str().expect("a stream").to_owned();
+            match operation {
+                "CreateLogStream" if self.streams.contains_key(&stream) => {
+                    Some((400, json!({"__type": "ResourceAlreadyExistsException"})))
+                }
+                "CreateLogStream" => {
+                    self.streams.insert(stream, Vec::new());
+                    Some((200, json!({})))
+                }
+                "GetLogEvents" => {
+                    let events = &self.streams[&stream];
+                    let one = if body["startFromHead"] == true { events.first() } else { events.last() };
+                    let events: Vec<Value> =
+                        one.iter().map(|(at, message)| json!({"timestamp": at, "message": message})).collect();
+                    Some((200, json!({ "events": events })))
+                }
+                _ => {
+                    let sent = body["logEvents"].as_array().expect("events");
+                    assert!(sent.len() <= CALL_EVENTS_MAX);
+                    let old = sent.iter().filter(|event| event["timestamp"].as_i64() < Some(self.oldest)).count();
+                    let kept = sent[old..].iter().map(|event| {
+                        let message = event["message"].as_str().expect("a text");
+                        assert!(!message.is_empty() && message.len() <= LINE_BYTES_MAX);
+                        (event["timestamp"].as_i64().expect("a time"), message.to_owned())
+                    });
+                    self.streams.get_mut(&stream).expect("a stream").extend(kept);
+                    self.puts += 1;
+                    let rejected = json!({"rejectedLogEventsInfo": {"tooOldLogEventEndIndex": old}});
+                    (!self.silent.contains(&self.puts)).then(|| (200, if old > 0 { rejected } else { json!({}) }))
+                }
+            }
+        }
+    }
+
+    /// Serves one request on each connection.
+    async fn serve(service: Arc<Mutex<Service>>) -> LogGroup {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                let mut read = Vec::new();
+                let (head, body) = loop {
+                    socket.read_buf(&mut read).await.expect("readable");
+                    let text = String::from_utf8_lossy(&read);
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    if body.len() >= length.expect("a length").parse::<usize>().expect("a number") {
+                        break (head.to_owned(), serde_json::from_str::<Value>(body).expect("JSON"));
+                    }
+                };
+                let operation = head.lines().find_map(|line| line.strip_prefix("x-amz-target: Logs_20140328."));
+                let answer = service.lock().expect("no panic").answer(operation.expect("an operation"), &body);
+                if let Some((status, body)) = answer {
+                    let body = body.to_string();
+                    let head =
+                        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                    socket.write_all((head + &body).as_bytes()).await.expect("writable");
+                }
+            }
+        });
+        let config = LogGroupConfig {
+            endpoint,
+            region: "r".to_owned(),
+            group: "g".to_owned(),
+            access_key_id: "AKID".to_owned(),
+            secret_access_key: Secret("hush".to_owned().into()),
+            ca: None,
+        };
+        LogGroup::open(&config).expect("usable")
+    }
+
+    struct Pieces(Vec<Vec<u8>>);
+
+    #[async_trait]
+    impl Reading for Pieces {
+        async fn next(&mut self) -> Result<Option<bytes::Bytes>, Refusal> {
+            Ok((!self.0.is_empty()).then(|| self.0.remove(0).into()))
+        }
+    }
+
+    fn pieces(text: &str) -> Pieces {
+        Pieces(text.as_bytes().chunks(4093).map(<[u8]>::to_vec).collect())
+    }
+
+    #[tokio::test]
+    async fn lines_arrive_once_whatever_is_not_acknowledged() {
+        let text: String =
+            (0..25_000).map(|line| if line % 100 == 0 { "\n".to_owned() } else { format!("{line}\n") }).collect();
+        let text = text + &"ä".repeat(LINE_BYTES_MAX) + "\nno end";
+        let service = Arc::new(Mutex::new(Service { silent: vec![1, 3], ..Service::default() }));
+        let group = serve(Arc::clone(&service)).await;
+        let mut failures = 0;
+        while group.put_lines("s", 1_000, &mut pieces(&text)).await.is_err() {
+            failures += 1;
+            assert!(failures < 5);
+        }
+        group.put_lines("s", 1_000, &mut pieces(&text)).await.expect("again changes nothing");
+        let service = service.lock().expect("no panic");
+        let events = &service.streams["s"];
+        let times: Vec<i64> = events.iter().map(|(at, _)| *at).collect();
+        assert!(times.iter().copied().eq((1_000..).take(times.len())), "numbered without a gap or a repeat");
+        let there: String = events.iter().map(|(_, message)| message.trim_end_matches(' ')).collect();
+        assert_eq!(there, text.replace('\n', ""));
+        assert_eq!((failures, events.len()), (2, 25_000 + 2 + 1));
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_too_old_count_from_their_sending() {
+        let service = Arc::new(Mutex::new(Service { oldest: 1_700_000_000_000, ..Service::default() }));
+        let group = serve(Arc::clone(&service)).await;
+        for _twice in 0..2 {
+            group.put_lines("s", 1_000, &mut pieces("one\ntwo\n")).await.expect("taken");
+        }
+        let service = service.lock().expect("no panic");
+        let messages: Vec<&str> = service.streams["s"].iter().map(|(_, message)| message.as_str()).collect();
+        assert_eq!(messages, ["one", "two"]);
+        assert!(service.streams["s"][0].0 > 1_700_000_000_000);
     }
 }

@@ -32,7 +32,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// What one round looks at.
 const ROUND_MAX: u32 = 1_000;
 /// Longest that one session's output may take to one place.
-const PUT_MAX: Duration = Duration::from_secs(600);
+const PUT_MAX: Duration = Duration::from_secs(3600);
 /// How long after its end a session without a recording may still turn out to have one.
 const UNRECORDED_AFTER: Duration = Duration::from_secs(600);
 

@@ -35,6 +35,7 @@ pub(super) struct StoreTable {
     url: Field<String>,
     allow_plain_http: Field<bool>,
     ca: Field<String>,
+    is_log_bucket: bool,
 }
 
 impl StoreTable {
@@ -54,6 +55,7 @@ impl StoreTable {
             url: table.text("url"),
             allow_plain_http: table.flag("allow_plain_http"),
             ca: table.text("ca"),
+            is_log_bucket: false,
         }
     }
 
@@ -73,7 +75,13 @@ impl StoreTable {
             url: table.text("url"),
             allow_plain_http: table.flag("allow_plain_http"),
             ca: table.text("ca"),
+            is_log_bucket: true,
         }
+    }
+
+    /// The bucket's name, as it is written.
+    pub(super) fn bucket(&self) -> &Field<String> {
+        &self.bucket
     }
 
     /// The keys of one vendor only, with whether they are there.
@@ -122,7 +130,12 @@ impl StoreTable {
                 Some(Some(written.value.trim_end_matches('/').to_owned()))
             }
             Some("http") => {
-                let fix = "use https, or set allow_plain_http = true; recordings are sealed, names of sessions are not";
+                let fix = match self.is_log_bucket {
+                    true => "use https, or set allow_plain_http = true; what sessions showed is sent as it is",
+                    false => {
+                        "use https, or set allow_plain_http = true; recordings are sealed, names of sessions are not"
+                    }
+                };
                 reader.faults.push(written.fault("would be reached without encryption", fix));
                 None
             }

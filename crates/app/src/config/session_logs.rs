@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 /// One `[[aws.log_buckets]]`.
 pub(super) struct LogBucketTable {
-    here: Written<()>,
     store: StoreTable,
     encrypted: Field<bool>,
 }
@@ -29,7 +28,7 @@ pub(super) struct LogGroupTable {
 
 impl LogBucketTable {
     pub(super) fn read(table: &mut Section<'_>) -> Self {
-        Self { here: table.here(), store: StoreTable::read_bucket(table), encrypted: table.flag("encrypted") }
+        Self { store: StoreTable::read_bucket(table), encrypted: table.flag("encrypted") }
     }
 }
 
@@ -49,16 +48,23 @@ impl LogGroupTable {
     }
 }
 
+/// Names that stand more than once are faults: what one says of a place must not depend on their order.
+fn once<'a>(names: impl Iterator<Item = &'a Field<String>>, what: &str, reader: &mut Reader) {
+    let mut seen = BTreeSet::new();
+    for name in names.filter_map(Field::given) {
+        if !seen.insert(name.value.as_str()) {
+            reader.faults.push(name.fault(what, "name it once"));
+        }
+    }
+}
+
 /// The buckets, as far as nothing is wrong with them; faults have been reported.
 pub(super) fn buckets(tables: &[LogBucketTable], reader: &mut Reader) -> Vec<LogBucket> {
-    let mut names = BTreeSet::new();
+    once(tables.iter().map(|table| table.store.bucket()), "is the name of two buckets", reader);
     let mut buckets = Vec::new();
     for table in tables {
         let Some(store) = far::settle_bucket(&table.store, reader) else { continue };
         let Vendor::S3 { bucket, region, .. } = &store.vendor else { continue };
-        if !names.insert(bucket.clone()) {
-            reader.faults.push(table.here.fault(format!("names the bucket {bucket} again"), "name each bucket once"));
-        }
         let (name, region) = (bucket.clone(), region.clone());
         buckets.push(LogBucket { name, region, encrypted: table.encrypted.value_or(false), store });
     }
@@ -67,7 +73,7 @@ pub(super) fn buckets(tables: &[LogBucketTable], reader: &mut Reader) -> Vec<Log
 
 /// The log groups, as far as nothing is wrong with them; faults have been reported.
 pub(super) fn groups(tables: &[LogGroupTable], reader: &mut Reader) -> Vec<LogGroup> {
-    let mut names = BTreeSet::new();
+    once(tables.iter().map(|table| &table.group), "is the name of two log groups", reader);
     let mut groups = Vec::new();
     for table in tables {
         let reach = Reach { here: &table.here, url: &table.url, allow_plain_http: &table.allow_plain_http };
@@ -80,14 +86,10 @@ pub(super) fn groups(tables: &[LogGroupTable], reader: &mut Reader) -> Vec<LogGr
             ca: &table.ca,
         };
         let Some(config) = sinks::log_group(&keys, reader) else { continue };
-        let name = &config.group;
-        if !names.insert(name.clone()) {
-            reader
-                .faults
-                .push(table.here.fault(format!("names the log group {name} again"), "name each log group once"));
-        }
         if let Err(because) = ravelin_sinks::LogGroup::new(&config) {
-            reader.faults.push(table.here.fault(format!("cannot be used: {because}"), "correct what it names"));
+            let mut fault = table.here.fault(format!("cannot be used: {because}"), "correct what it names");
+            fault.value = None;
+            reader.faults.push(fault);
         }
         groups.push(LogGroup { encrypted: table.encrypted.value_or(false), config });
     }

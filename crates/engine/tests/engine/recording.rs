@@ -314,8 +314,8 @@ async fn output_that_is_wanted_somewhere_is_recorded_whatever_the_rule_and_gets_
     let admission = world.open_logged(&FakeLeg::new(), places.clone()).await.expect("admitted");
     let id = admission.session().clone();
     let relay = admission.relay().channel(Purpose::Exec { command: "make".to_owned(), terminal: None }).await;
-    let pumping = relay.pump(Flow::Out, &mut Chatter, &mut Drain);
-    let _ended = tokio::time::timeout(Duration::from_millis(100), pumping).await;
+    let _ended =
+        tokio::time::timeout(Duration::from_millis(100), relay.pump(Flow::Out, &mut Chatter, &mut Drain)).await;
     drop(relay);
     admission.end(EndReason::ClientClosed, "").await;
     for _ in 0..1_000 {

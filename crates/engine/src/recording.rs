@@ -106,7 +106,8 @@ impl Recordings {
         };
         let beginning = tokio::time::timeout(Self::STALL_MAX, self.setup.recorder.begin(head));
         let tape = beginning.await.unwrap_or_else(|_| Err(Broken::new("the recorder does not answer")))?;
-        self.store.apply(&live.id, vec![Event::RecordingBegan]).await.map_err(refused)?;
+        let applied = self.store.apply(&live.id, vec![Event::RecordingBegan]).await.map_err(refused)?;
+        self.logs.stream(&applied.session, &live.ended);
         let (sender, notes) = mpsc::channel(Self::QUEUE_NOTES_MAX);
         let tap = Arc::new(Tap {
             notes: sender,

@@ -1,4 +1,4 @@
-//! Puts the output of sessions where their documents want it, once each is over: the engine's half, which knows what is
+//! Puts the output of sessions where their documents want it, once each is over or line by line: the engine's half, which knows what is
 //! due, and never how a place is spoken to.
 //!
 //! INVARIANT: what is due is taken from the store's list only once its place has all of it, or once it is certain that
@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Places that take the output of sessions, by their kind and their name in the configuration.
 pub type Outlets = BTreeMap<(LogKind, String), Arc<dyn Outlet>>;
@@ -50,6 +51,8 @@ pub(crate) struct SessionLogs {
     failures: AtomicU64,
     // How often each has failed. Of what one round looks at, so no longer than that.
     failing: Mutex<HashMap<Due, u32>>,
+    // Of live sessions, and of those whose last lines are on their way.
+    streaming: Mutex<HashSet<Due>>,
 }
 
 impl SessionLogs {
@@ -69,6 +72,7 @@ impl SessionLogs {
             delivered: AtomicU64::default(),
             failures: AtomicU64::default(),
             failing: Mutex::default(),
+            streaming: Mutex::default(),
         })
     }
 
@@ -136,6 +140,9 @@ impl SessionLogs {
                 self.archive.log_done(id, kind).await?;
                 continue;
             };
+            if self.streaming().contains(&(id.clone(), kind)) {
+                continue;
+            }
             let holder = (kind, place.holder.clone());
             if away.contains(&holder) {
                 all = false;
@@ -185,9 +192,53 @@ impl SessionLogs {
                 place.holder
             ))
         })?;
-        let request = Request { form: Form::Text, from: Duration::ZERO, channel: None, follow: false };
+        let form = if place.streams { Form::Lines } else { Form::Text };
+        let follow = place.streams && session.state().is_live();
+        let request = Request { form, from: Duration::ZERO, channel: None, follow };
         let mut output = self.recorder.read(id, request).await.map_err(broken)?;
-        outlet.put(&place.name(id), session, output.as_mut()).await
+        outlet.put(place, session, output.as_mut()).await
+    }
+
+    /// Puts the lines of a live session where they are wanted as they come, for as long as it lives. What this does not
+    /// bring about is done with what is due.
+    pub(crate) fn stream(self: &Arc<Self>, session: &Session, ended: &CancellationToken) {
+        for place in session.draft.logs.iter().filter(|place| place.streams) {
+            let due = (session.draft.id.clone(), place.kind);
+            self.streaming().insert(due.clone());
+            let streaming = Streaming { logs: Arc::clone(self), due };
+            let (session, place, ended) = (session.clone(), place.clone(), ended.clone());
+            tokio::spawn(async move {
+                let mut pause = PAUSE_MIN;
+                while let Err(broken) = streaming.logs.put(&session, &place).await {
+                    streaming.logs.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(
+                        session = %session.draft.id, place = place.holder, because = %broken,
+                        "the lines of a session do not get to their place; trying again"
+                    );
+                    if ended.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        break;
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            });
+        }
+    }
+
+    fn streaming(&self) -> MutexGuard<'_, HashSet<Due>> {
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lines that are on their way to a place. INVARIANT: one task at a time puts the output of one session in one place.
+struct Streaming {
+    logs: Arc<SessionLogs>,
+    due: Due,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.logs.streaming().remove(&self.due);
+        self.logs.wake();
     }
 }
 

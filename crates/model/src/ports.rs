@@ -10,7 +10,7 @@ use crate::kept::Keepsake;
 use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
-use crate::recording::{Act, Broken, Entry, Found, Head, Kept, LogKind, Note, Request, Search, Whereabouts};
+use crate::recording::{Act, Broken, Entry, Found, Head, Kept, LogKind, LogPlace, Note, Request, Search, Whereabouts};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::sink::{SinkStart, SinkStatus};
@@ -336,15 +336,19 @@ pub trait Reading: Send {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal>;
 }
 
-/// A place that takes the output of sessions, each once it is over.
+/// A place that takes the output of sessions.
 #[async_trait]
 pub trait Outlet: Send + Sync + 'static {
-    /// Puts the output of a session there, under this name. It may be asked for again, after a failure or a crash: what is
-    /// there already is replaced or left as it is.
+    /// Puts the output of a session there: in [`Form::Lines`] where the place wants lines as they come, and else in
+    /// [`Form::Text`]. It may be asked for again, after a failure, a crash, or an end: what is there already is replaced or
+    /// left as it is.
+    ///
+    /// [`Form::Lines`]: crate::recording::Form::Lines
+    /// [`Form::Text`]: crate::recording::Form::Text
     ///
     /// # Errors
     /// [`Broken`] when it is not all there; says nothing secret.
-    async fn put(&self, name: &str, of: &Session, output: &mut dyn Reading) -> Result<(), Broken>;
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken>;
 }
 
 /// What is known of recordings beside themselves: what was done, and how long they are kept.

@@ -347,6 +347,9 @@ words!(
         Text = "text",
         /// A page that plays it, without anything from elsewhere.
         Html = "html",
+        /// Each line that was shown, without what moves a cursor, as a line of JSON: its time in milliseconds since 1970,
+        /// and its text.
+        Lines = "lines",
         /// Every event of every channel, as lines of JSON.
         Events = "events",
     }
@@ -361,7 +364,8 @@ pub struct Request {
     pub from: Duration,
     /// Of this channel; of the first that has a terminal unless given.
     pub channel: Option<u32>,
-    /// Whether to go on with what comes, until the session is over. For [`Form::Cast`] only.
+    /// Whether to go on with what comes, until the session is over. For [`Form::Cast`] and
+    /// [`Form::Lines`] only.
     pub follow: bool,
 }
 
@@ -408,6 +412,8 @@ pub struct LogPlace {
     pub prefix: String,
     /// What stands before the name in the URL by which people find it.
     pub url: String,
+    /// Whether each line is put there as it comes, with its time, and not all of them once the session is over.
+    pub streams: bool,
 }
 
 impl LogPlace {

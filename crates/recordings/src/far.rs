@@ -19,7 +19,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, RetryConfig,
 };
 use ravelin_model::ports::{Outlet, Reading};
-use ravelin_model::recording::Broken;
+use ravelin_model::recording::{Broken, LogPlace};
 use ravelin_model::text::printable;
 use ravelin_model::{Session, SessionId};
 use secrecy::{ExposeSecret, SecretString};
@@ -409,8 +409,8 @@ async fn gather(text: &mut dyn Reading, bytes: usize) -> Result<Vec<u8>, FarFaul
 
 #[async_trait]
 impl Outlet for Far {
-    async fn put(&self, name: &str, _of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
-        self.put_text(name, output).await.map_err(Broken::new)
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+        self.put_text(&place.name(&of.draft.id), output).await.map_err(Broken::new)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::container::{FrameKind, Place, ReadFault, Reader};
 use crate::directory::refusal;
 use crate::event::{Event, HeadText, OpenedText, Stamped, Utf8, decode};
 use crate::index::ScreenText;
+use crate::lines::Lines;
 use crate::page::Page;
 use crate::tape::{Progress, micros};
 use async_trait::async_trait;
@@ -104,6 +105,7 @@ enum Renderer {
     Cast(Box<Cast>),
     Text(Box<Text>),
     Page(Box<Page>),
+    Lines(Box<Lines>),
     Events,
 }
 
@@ -113,6 +115,7 @@ impl State {
             Form::Cast | Form::Cast3 => Renderer::Cast(Box::new(Cast::new(&request))),
             Form::Text => Renderer::Text(Box::default()),
             Form::Html => Renderer::Page(Box::default()),
+            Form::Lines => Renderer::Lines(Box::default()),
             Form::Events => Renderer::Events,
         };
         let pending = Vec::new().into_iter();
@@ -227,7 +230,7 @@ impl Renderer {
             return;
         }
         if let Event::Opened(OpenedText { size, output, .. }) = &stamped.event
-            && (size.is_some() || (*output && matches!(self, Renderer::Text(_))))
+            && (size.is_some() || (*output && matches!(self, Renderer::Text(_) | Renderer::Lines(_))))
         {
             channel.get_or_insert(stamped.channel);
         }
@@ -238,6 +241,7 @@ impl Renderer {
             Renderer::Cast(cast) => cast.event(stamped, head.as_ref(), out),
             Renderer::Text(text) => text.event(stamped, out),
             Renderer::Page(page) => page.event(stamped, head.as_ref(), out),
+            Renderer::Lines(lines) => lines.event(stamped, head.as_ref(), out),
             Renderer::Events => {}
         }
     }
@@ -255,6 +259,7 @@ impl Renderer {
             Renderer::Cast(cast) => cast.end(head, out),
             Renderer::Text(text) => text.end(out),
             Renderer::Page(page) => page.end(out),
+            Renderer::Lines(lines) => lines.end(head, out),
             Renderer::Events => true,
         }
     }

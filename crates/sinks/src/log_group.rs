@@ -1,10 +1,11 @@
 //! A log group of CloudWatch Logs: the calls that are made to it, and the output of sessions as lines in it, a stream for
 //! each session.
 //!
-//! A line bears the time of its session's beginning and, in milliseconds, its number: so the lines stand in order, and the
-//! times of the first and the last line that are there say how many are there. After a failure or a crash the rest is
-//! sent, and nothing twice. Where the service does not take that time any more, because it is too old, lines count from
-//! the time of their sending.
+//! A line bears a time of its own: the time of its session's beginning and, in milliseconds, its number; or, where lines
+//! are sent as they come, the time at which it was shown, and at least a millisecond more than the line before. So the
+//! lines stand in order, the same recording always gives the same times, and the time of the last line that is there says
+//! how far a stream is. After a failure or a crash the rest is sent, and nothing twice. Where the service does not take
+//! such times any more, because they are too old, lines count from the time of their sending.
 //!
 //! Sources: <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html> and
 //! `API_GetLogEvents`, as of 2026-11.
@@ -18,10 +19,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ravelin_model::Session;
 use ravelin_model::ports::{Outlet, Reading};
-use ravelin_model::recording::Broken;
+use ravelin_model::recording::{Broken, LogPlace};
 use serde_json::{Value, json};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most events of one call.
 pub(crate) const CALL_EVENTS_MAX: usize = 10_000;
@@ -34,6 +35,10 @@ pub(crate) const EVENT_BYTES: usize = 26;
 const LINE_BYTES_MAX: usize = 8 << 10;
 /// As much of a line is waited for.
 const REST_BYTES_MAX: usize = 1 << 20;
+/// The events of one call lie this close together, in milliseconds.
+pub(crate) const CALL_SPAN_MAX: i64 = 24 * 3_600_000;
+/// Longest that a line waits for others while a session goes on.
+const LINGER: Duration = Duration::from_secs(1);
 /// Longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -55,21 +60,23 @@ pub struct LogGroup {
     client: reqwest::Client,
     host: String,
     config: LogGroupConfig,
+    account: String,
 }
 
 impl LogGroup {
-    /// Prepares everything, and reaches for nothing.
+    /// Prepares everything, and reaches for nothing. `account` is what the ARNs in events name.
     ///
     /// # Errors
     /// What of the configuration cannot be used, in words without secrets.
-    pub fn new(config: &LogGroupConfig) -> Result<Self, String> {
-        Self::open(config).map_err(|failure| failure.because)
+    pub fn new(config: &LogGroupConfig, account: &str) -> Result<Self, String> {
+        let opened = Self::open(config).map_err(|failure| failure.because)?;
+        Ok(Self { account: account.to_owned(), ..opened })
     }
 
     pub(crate) fn open(config: &LogGroupConfig) -> Result<Self, Failure> {
         let config = LogGroupConfig { endpoint: config.endpoint.trim_end_matches('/').to_owned(), ..config.clone() };
         let client = http::client(&config.endpoint, config.ca.as_deref())?;
-        Ok(Self { client, host: http::host(&config.endpoint)?, config })
+        Ok(Self { client, host: http::host(&config.endpoint)?, config, account: String::new() })
     }
 
     async fn call(&self, operation: &str, body: &Value) -> Result<Answer, Failure> {
@@ -137,28 +144,50 @@ impl LogGroup {
         Ok(said["events"].get(0).and_then(|event| event["timestamp"].as_i64()))
     }
 
-    /// How the lines of a stream are numbered, and how many of them are there already.
-    async fn place(&self, stream: &str, began: i64) -> Result<(i64, u64), Failure> {
+    /// The times of the first and the last line of a stream, if there are any.
+    async fn there(&self, stream: &str) -> Result<Option<(i64, i64)>, Failure> {
         if self.make_stream(stream).await? {
-            return Ok((began, 0));
+            return Ok(None);
         }
-        match (self.edge(stream, true).await?, self.edge(stream, false).await?) {
-            (Some(first), Some(last)) => Ok((first, last.saturating_sub(first).saturating_add(1).unsigned_abs())),
-            _ => Ok((began, 0)),
-        }
+        Ok(self.edge(stream, true).await?.zip(self.edge(stream, false).await?))
     }
 
-    async fn put_lines(&self, stream: &str, began: i64, output: &mut dyn Reading) -> Result<(), Failure> {
-        let (base, there) = bounded(self.place(stream, began)).await?;
-        let mut sending = Sending { group: self, stream, base, there, number: 0, pending: Vec::new(), bytes: 0 };
+    async fn put_lines(&self, stream: &str, form: &Form<'_>, output: &mut dyn Reading) -> Result<(), Failure> {
+        let there = bounded(self.there(stream)).await?;
+        let mut sending = Sending {
+            group: self,
+            stream,
+            form,
+            there,
+            shift: None,
+            before: i64::MIN,
+            sent: 0,
+            pending: Vec::new(),
+            bytes: 0,
+            since: Instant::now(),
+        };
         let mut rest: Vec<u8> = Vec::new();
-        while let Some(piece) = output.next().await.map_err(|refusal| Failure::new(refusal.to_string()))? {
+        loop {
+            let piece = {
+                let mut next = std::pin::pin!(output.next());
+                match tokio::time::timeout(LINGER, next.as_mut()).await {
+                    Ok(piece) => piece,
+                    Err(_nothing_comes) => {
+                        sending.flush().await?;
+                        next.await
+                    }
+                }
+            };
+            let Some(piece) = piece.map_err(|refusal| Failure::new(refusal.to_string()))? else { break };
             for part in piece.split_inclusive(|byte| *byte == b'\n') {
                 rest.extend_from_slice(part);
                 if rest.ends_with(b"\n") || rest.len() >= REST_BYTES_MAX {
                     sending.line(&rest).await?;
                     rest.clear();
                 }
+            }
+            if sending.form.streams && sending.since.elapsed() >= LINGER {
+                sending.flush().await?;
             }
         }
         if !rest.is_empty() {
@@ -168,28 +197,49 @@ impl LogGroup {
     }
 }
 
+/// What becomes of a session's lines.
+struct Form<'a> {
+    /// Milliseconds since 1970 at which its first line is dated, where lines have no times of their own.
+    began: i64,
+    /// Whether they have: each is then a line of JSON with its time and its text, and becomes an event as the vendor's
+    /// agent writes it.
+    streams: bool,
+    /// What of such an event is the same in all of them.
+    head: &'a Value,
+}
+
 /// Lines on their way into a stream.
 struct Sending<'a> {
     group: &'a LogGroup,
     stream: &'a str,
-    /// The time of the first line, in milliseconds since 1970.
-    base: i64,
-    /// Lines that were there before.
-    there: u64,
-    /// The number of the next line.
-    number: u64,
+    form: &'a Form<'a>,
+    /// The times of the first and the last line that were there before.
+    there: Option<(i64, i64)>,
+    /// By how much the lines are dated later than they are, once the first of them is known.
+    shift: Option<i64>,
+    /// The time of the line before.
+    before: i64,
+    /// Lines that were sent and taken.
+    sent: u64,
     pending: Vec<LogEvent>,
     bytes: usize,
+    /// When the last call was made.
+    since: Instant,
 }
 
 impl Sending<'_> {
     async fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.form.streams {
+            let read: Result<(i64, String), _> = serde_json::from_slice(line);
+            let (at, text) = read.map_err(|_| Failure::new("the recording gives something else than lines"))?;
+            return self.event(at, &self.dressed(at, &text)).await;
+        }
         let text = String::from_utf8_lossy(line);
         let mut text = text.trim_end_matches(['\r', '\n']);
         loop {
             let (now, later) = text.split_at(text.floor_char_boundary(LINE_BYTES_MAX));
             // The service takes no empty message.
-            self.event(if now.is_empty() { " " } else { now }).await?;
+            self.event(self.form.began, if now.is_empty() { " " } else { now }).await?;
             text = later;
             if text.is_empty() {
                 return Ok(());
@@ -197,15 +247,28 @@ impl Sending<'_> {
         }
     }
 
-    async fn event(&mut self, message: &str) -> Result<(), Failure> {
-        let number = self.number;
-        self.number += 1;
-        if number < self.there {
+    /// A line as the vendor's agent sends it.
+    fn dressed(&self, at: i64, text: &str) -> String {
+        let mut event = self.form.head.clone();
+        let time = Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH);
+        event["eventTime"] = json!(time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
+        event["sessionData"] = json!([text]);
+        event.to_string()
+    }
+
+    /// Takes a line that is dated then, or later: no two have the same time.
+    async fn event(&mut self, own: i64, message: &str) -> Result<(), Failure> {
+        self.before = own.max(self.before.saturating_add(1));
+        let shift = *self.shift.get_or_insert(self.there.map_or(0, |(first, _)| first.saturating_sub(self.before)));
+        let at = self.before.saturating_add(shift);
+        if self.there.is_some_and(|(_, last)| at <= last) {
             return Ok(());
         }
-        let at = self.base.saturating_add_unsigned(number);
         let event = LogEvent { at, message: message.to_owned() };
-        if self.pending.len() == CALL_EVENTS_MAX || self.bytes + event.bytes() > CALL_BYTES_MAX {
+        let is_full = self.pending.len() == CALL_EVENTS_MAX
+            || self.bytes + event.bytes() > CALL_BYTES_MAX
+            || self.pending.first().is_some_and(|first| event.at - first.at >= CALL_SPAN_MAX);
+        if is_full {
             self.flush().await?;
         }
         self.bytes += event.bytes();
@@ -214,28 +277,26 @@ impl Sending<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {
+        self.since = Instant::now();
         if self.pending.is_empty() {
             return Ok(());
         }
+        let count = self.pending.len();
         let answer = bounded(self.group.put(self.stream, &self.pending)).await?;
-        if let Some(mut lost) = dropped(&answer, self.pending.len())? {
-            let is_first = self.there == 0 && self.number == self.pending.len() as u64;
-            if is_first && lost.first == (0..self.pending.len()) {
-                // Too old: all of them count from now on.
-                self.base = Timestamp::now().as_millisecond();
-                for (number, event) in self.pending.iter_mut().enumerate() {
-                    event.at = self.base.saturating_add_unsigned(number as u64);
-                }
-                let answer = bounded(self.group.put(self.stream, &self.pending)).await?;
-                match dropped(&answer, self.pending.len())? {
-                    None => lost = Dropped { first: 0..0, second: 0..0 },
-                    Some(again) => lost = again,
-                }
-            }
-            if !(lost.first.is_empty() && lost.second.is_empty()) {
-                return Err(Failure::new("the service does not take the times of the lines"));
-            }
+        let mut lost = dropped(&answer, count)?;
+        if lost.as_ref().is_some_and(|lost| lost.first == (0..count)) && self.there.is_none() && self.sent == 0 {
+            // Too old: all of them count from now on.
+            let first = self.pending.first().map_or(0, |first| first.at);
+            let later = Timestamp::now().as_millisecond().saturating_sub(first);
+            self.pending.iter_mut().for_each(|event| event.at = event.at.saturating_add(later));
+            self.shift = Some(self.shift.unwrap_or_default().saturating_add(later));
+            let answer = bounded(self.group.put(self.stream, &self.pending)).await?;
+            lost = dropped(&answer, count)?;
         }
+        if lost.is_some() {
+            return Err(Failure::new("the service does not take the times of the lines"));
+        }
+        self.sent += count as u64;
         self.pending.clear();
         self.bytes = 0;
         Ok(())
@@ -248,9 +309,23 @@ async fn bounded<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T,
 
 #[async_trait]
 impl Outlet for LogGroup {
-    async fn put(&self, name: &str, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
-        let began = of.created.as_micros().div_euclid(1000);
-        self.put_lines(name, began, output).await.map_err(|failure| Broken::new(failure.because))
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+        let draft = &of.draft;
+        // Source: events of the vendor's agent 3.3 with streaming switched on, as "Streaming session data using Amazon
+        // CloudWatch Logs" of the Systems Manager user guide describes them, read 2026-11.
+        let head = json!({
+            "eventVersion": "1.0",
+            "eventTime": "",
+            "awsRegion": self.config.region,
+            "target": { "id": draft.target.aliases.get("aws").cloned().unwrap_or_else(|| format!("mi-{}", draft.target.id.hex())) },
+            "userIdentity": { "arn": format!("arn:aws:iam::{}:user/{}", self.account, draft.principal) },
+            "runAsUser": draft.login.as_ref().map(ToString::to_string),
+            "sessionId": draft.id.as_str(),
+            "sessionData": [],
+        });
+        let form = Form { began: of.created.as_micros().div_euclid(1000), streams: place.streams, head: &head };
+        let put = self.put_lines(&place.name(&draft.id), &form, output).await;
+        put.map_err(|failure| Broken::new(failure.because))
     }
 }
 
@@ -410,6 +485,29 @@ mod tests {
         Pieces(text.as_bytes().chunks(4093).map(<[u8]>::to_vec).collect())
     }
 
+    async fn put(group: &LogGroup, streams: bool, text: &str) -> Result<(), Failure> {
+        let head = json!({"eventVersion": "1.0"});
+        group.put_lines("s", &Form { began: 1_000, streams, head: &head }, &mut pieces(text)).await
+    }
+
+    #[tokio::test]
+    async fn lines_with_times_of_their_own_arrive_once_as_the_vendors_events() {
+        let service = Arc::new(Mutex::new(Service { silent: vec![2], ..Service::default() }));
+        let group = serve(Arc::clone(&service)).await;
+        // Two at the same moment, one in the next millisecond, one later than a call may span.
+        let text = "[5000,\"a\"]\n[5000,\"\"]\n[5001,\"c\"]\n[99999999,\"d\"]\n";
+        put(&group, true, &text[..21]).await.expect("what there is so far");
+        put(&group, true, text).await.expect_err("it was not acknowledged");
+        put(&group, true, text).await.expect("the rest");
+        let service = service.lock().expect("no panic");
+        let events: Vec<(i64, Value)> =
+            service.streams["s"].iter().map(|(at, text)| (*at, serde_json::from_str(text).expect("JSON"))).collect();
+        let shown: Vec<(i64, &Value)> = events.iter().map(|(at, event)| (*at, &event["sessionData"][0])).collect();
+        assert_eq!(shown, [(5_000, &json!("a")), (5_001, &json!("")), (5_002, &json!("c")), (99_999_999, &json!("d"))]);
+        assert_eq!(events[2].1["eventTime"], "1970-01-01T00:00:05.001Z");
+        assert_eq!(events[0].1["eventVersion"], "1.0");
+    }
+
     #[tokio::test]
     async fn lines_arrive_once_whatever_is_not_acknowledged() {
         let text: String =
@@ -418,11 +516,11 @@ mod tests {
         let service = Arc::new(Mutex::new(Service { silent: vec![1, 3], ..Service::default() }));
         let group = serve(Arc::clone(&service)).await;
         let mut failures = 0;
-        while group.put_lines("s", 1_000, &mut pieces(&text)).await.is_err() {
+        while put(&group, false, &text).await.is_err() {
             failures += 1;
             assert!(failures < 5);
         }
-        group.put_lines("s", 1_000, &mut pieces(&text)).await.expect("again changes nothing");
+        put(&group, false, &text).await.expect("again changes nothing");
         let service = service.lock().expect("no panic");
         let events = &service.streams["s"];
         let times: Vec<i64> = events.iter().map(|(at, _)| *at).collect();
@@ -437,7 +535,7 @@ mod tests {
         let service = Arc::new(Mutex::new(Service { oldest: 1_700_000_000_000, ..Service::default() }));
         let group = serve(Arc::clone(&service)).await;
         for _twice in 0..2 {
-            group.put_lines("s", 1_000, &mut pieces("one\ntwo\n")).await.expect("taken");
+            put(&group, false, "one\ntwo\n").await.expect("taken");
         }
         let service = service.lock().expect("no panic");
         let messages: Vec<&str> = service.streams["s"].iter().map(|(_, message)| message.as_str()).collect();

@@ -86,7 +86,7 @@ pub(super) fn groups(tables: &[LogGroupTable], reader: &mut Reader) -> Vec<LogGr
             ca: &table.ca,
         };
         let Some(config) = sinks::log_group(&keys, reader) else { continue };
-        if let Err(because) = ravelin_sinks::LogGroup::new(&config) {
+        if let Err(because) = ravelin_sinks::LogGroup::new(&config, "") {
             let mut fault = table.here.fault(format!("cannot be used: {because}"), "correct what it names");
             fault.value = None;
             reader.faults.push(fault);

@@ -466,7 +466,7 @@ fn outlets(config: &Config) -> anyhow::Result<recording::Outlets> {
     }
     for group in &config.aws.log_groups {
         let name = &group.config.group;
-        let opened = LogGroup::new(&group.config);
+        let opened = LogGroup::new(&group.config, &config.aws.account);
         let opened = opened.map_err(|because| anyhow::anyhow!("the log group {name} cannot be used: {because}"))?;
         outlets.insert((LogKind::Stream, name.clone()), Arc::new(opened));
     }

@@ -45,7 +45,7 @@ pub(crate) fn places(wishes: &LogWishes, config: &Config) -> Result<Vec<LogPlace
 }
 
 fn place(kind: LogKind, wish: &LogWish, url: String) -> LogPlace {
-    LogPlace { kind, holder: wish.name.clone(), prefix: wish.prefix.clone(), url }
+    LogPlace { kind, holder: wish.name.clone(), prefix: wish.prefix.clone(), url, streams: wish.streams }
 }
 
 fn encryption(wish: &LogWish, holder: &LogHolder, member: &str, table: &str) -> Result<(), String> {
@@ -65,7 +65,7 @@ mod tests {
     use ravelin_model::{PrincipalName, SessionId};
 
     fn wish(name: &str, prefix: &str, encrypted: bool) -> Option<LogWish> {
-        Some(LogWish { name: name.to_owned(), prefix: prefix.to_owned(), encrypted })
+        Some(LogWish { name: name.to_owned(), prefix: prefix.to_owned(), encrypted, streams: false })
     }
 
     fn config(encrypted: bool, endpoint: Option<&str>) -> Config {

@@ -1,9 +1,8 @@
 //! Session documents: text in, a plan out; and the parameters that a caller gives to one.
 //!
 //! A document of type `Session` says what kind of session it starts, with which properties and limits. Its texts may hold
-//! `{{ name }}`, where a parameter's value is put when a session starts. Everything that could not be kept (logs
-//! while a session goes on, encryption by a key service) is refused when the document is written, not passed over when it
-//! is used.
+//! `{{ name }}`, where a parameter's value is put when a session starts. Everything that could not be kept
+//! (encryption by a key service) is refused when the document is written, not passed over when it is used.
 //!
 //! Source: "Session document schema" (schema version 1.0) and "Start a session with a document" of the AWS Systems
 //! Manager user guide, read 2026-11; the built-in documents as `aws ssm get-document` shows them there.
@@ -116,6 +115,8 @@ pub struct LogWish {
     pub prefix: String,
     /// Whether a session may only start when what is there is encrypted.
     pub encrypted: bool,
+    /// Whether lines are sent as they come, and not once the session is over.
+    pub streams: bool,
 }
 
 /// What a session does, with its parameters in place.
@@ -450,16 +451,11 @@ fn log_wishes(inputs: &Map<String, Value>, session_type: SessionType) -> Result<
     }
     let (s3_encrypted, group_encrypted) =
         (flag(inputs, "inputs.", "s3EncryptionEnabled")?, flag(inputs, "inputs.", "cloudWatchEncryptionEnabled")?);
-    if flag(inputs, "inputs.", "cloudWatchStreamingEnabled")? && group.is_some() {
-        return Err(wrong(
-            "inputs.cloudWatchStreamingEnabled cannot be kept: a session's output is sent once, at its end; set it to \
-             false",
-        ));
-    }
-    let wish = |name, prefix: &str, encrypted| LogWish { name, prefix: prefix.to_owned(), encrypted };
+    let streams = flag(inputs, "inputs.", "cloudWatchStreamingEnabled")?;
+    let wish = |name, prefix: &str, encrypted, streams| LogWish { name, prefix: prefix.to_owned(), encrypted, streams };
     Ok(LogWishes {
-        bucket: bucket.map(|name| wish(name, prefix, s3_encrypted)),
-        group: group.map(|name| wish(name, "", group_encrypted)),
+        bucket: bucket.map(|name| wish(name, prefix, s3_encrypted, false)),
+        group: group.map(|name| wish(name, "", group_encrypted, streams)),
     })
 }
 
@@ -656,7 +652,7 @@ mod tests {
             let inputs = json!({"s3BucketName": "logs", "s3KeyPrefix": prefix});
             assert!(with("inputs", inputs).contains("inputs.s3KeyPrefix"), "{prefix}");
         }
-        let streaming = json!({"cloudWatchLogGroupName": "/a", "cloudWatchStreamingEnabled": true});
+        let streaming = json!({"cloudWatchLogGroupName": "/a", "cloudWatchStreamingEnabled": "sometimes"});
         assert!(with("inputs", streaming).contains("inputs.cloudWatchStreamingEnabled"));
         for member in ["s3BucketName", "cloudWatchLogGroupName"] {
             let port = json!({
@@ -684,14 +680,15 @@ mod tests {
             "cloudWatchEncryptionEnabled": true, "cloudWatchStreamingEnabled": true,
         });
         assert_eq!(logs(empty), LogWishes::default());
-        let wish = |name: &str, prefix: &str, encrypted| {
-            Some(LogWish { name: name.to_owned(), prefix: prefix.to_owned(), encrypted })
+        let wish = |name: &str, prefix: &str, encrypted, streams| {
+            Some(LogWish { name: name.to_owned(), prefix: prefix.to_owned(), encrypted, streams })
         };
         let both = json!({
             "s3BucketName": "logs", "s3KeyPrefix": "/team/a/", "s3EncryptionEnabled": true,
-            "cloudWatchLogGroupName": "/ssm/sessions", "cloudWatchStreamingEnabled": false,
+            "cloudWatchLogGroupName": "/ssm/sessions", "cloudWatchStreamingEnabled": true,
         });
-        let wanted = LogWishes { bucket: wish("logs", "team/a", true), group: wish("/ssm/sessions", "", false) };
+        let wanted =
+            LogWishes { bucket: wish("logs", "team/a", true, false), group: wish("/ssm/sessions", "", false, true) };
         assert_eq!(logs(both), wanted);
     }
 

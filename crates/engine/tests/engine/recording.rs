@@ -282,7 +282,7 @@ struct FakeOutlet {
 
 #[async_trait]
 impl Outlet for FakeOutlet {
-    async fn put(&self, name: &str, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
         assert_eq!(output.next().await, Ok(None));
         assert!(of.ended().is_some() && of.recording == Recording::Complete);
         let mut refusals = self.refusals.lock().expect("not poisoned");
@@ -290,13 +290,13 @@ impl Outlet for FakeOutlet {
             *refusals -= 1;
             return Err(Broken::new("away"));
         }
-        self.taken.lock().expect("not poisoned").push(name.to_owned());
+        self.taken.lock().expect("not poisoned").push(place.name(&of.draft.id));
         Ok(())
     }
 }
 
 fn place(kind: LogKind, holder: &str) -> LogPlace {
-    LogPlace { kind, holder: holder.to_owned(), prefix: "a".to_owned(), url: String::new() }
+    LogPlace { kind, holder: holder.to_owned(), prefix: "a".to_owned(), url: String::new(), streams: false }
 }
 
 #[tokio::test]

@@ -164,6 +164,7 @@ pub async fn output_is_due_until_each_place_has_it<S: Archive + Store>(archive: 
         holder: holder.to_owned(),
         prefix: "a/b".to_owned(),
         url: "https://logs.example.org".to_owned(),
+        streams: kind == LogKind::Stream,
     };
     let places = vec![place(LogKind::Object, "kept"), place(LogKind::Stream, "/kept")];
     let logged = Draft { logs: places.clone(), ..draft("alice", 1, &node, epoch) };

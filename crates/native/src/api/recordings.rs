@@ -324,7 +324,7 @@ fn answer(form: Form, id: Option<&SessionId>, body: Body) -> Response {
         Form::Cast | Form::Cast3 => ("application/x-asciicast", "cast"),
         Form::Text => ("text/plain; charset=utf-8", "txt"),
         Form::Html => ("text/html; charset=utf-8", "html"),
-        Form::Events => ("application/x-ndjson", "ndjson"),
+        Form::Lines | Form::Events => ("application/x-ndjson", "ndjson"),
     };
     let head = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store, no-transform")];
     match id {

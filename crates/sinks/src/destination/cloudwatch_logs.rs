@@ -9,14 +9,12 @@
 
 use super::{Batch, Destination, Failure};
 use crate::config::LogGroupConfig;
-use crate::log_group::{CALL_BYTES_MAX, CALL_EVENTS_MAX, EVENT_BYTES, LogEvent, LogGroup, dropped};
+use crate::log_group::{CALL_BYTES_MAX, CALL_EVENTS_MAX, CALL_SPAN_MAX, EVENT_BYTES, LogEvent, LogGroup, dropped};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 /// Longest message that is sent; the service takes 1 MiB with what it counts for the event.
 const MESSAGE_BYTES_MAX: usize = CALL_BYTES_MAX - EVENT_BYTES;
-/// The events of one call lie this close together, in milliseconds.
-const CALL_SPAN_MAX: i64 = 24 * 3_600_000;
 /// Times that are older than this are not sent, in milliseconds.
 const AGE_MAX: i64 = 13 * 24 * 3_600_000;
 

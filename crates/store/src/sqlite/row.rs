@@ -229,14 +229,14 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
 }
 
 fn logs_to_json(logs: &[LogPlace]) -> String {
-    let logs = logs.iter().map(|place| [place.kind.word(), &place.holder, &place.prefix, &place.url]);
+    let logs = logs.iter().map(|place| (place.kind.word(), &place.holder, &place.prefix, &place.url, place.streams));
     serde_json::json!(logs.collect::<Vec<_>>()).to_string()
 }
 
 fn logs_from_json(text: &str) -> Option<Vec<LogPlace>> {
-    let logs: Vec<[String; 4]> = serde_json::from_str(text).ok()?;
-    let place = |[kind, holder, prefix, url]: [String; 4]| {
-        Some(LogPlace { kind: LogKind::from_word(&kind)?, holder, prefix, url })
+    let logs: Vec<(String, String, String, String, bool)> = serde_json::from_str(text).ok()?;
+    let place = |(kind, holder, prefix, url, streams): (String, String, String, String, bool)| {
+        Some(LogPlace { kind: LogKind::from_word(&kind)?, holder, prefix, url, streams })
     };
     logs.into_iter().map(place).collect()
 }

@@ -506,6 +506,8 @@ impl FarFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
+    use ravelin_model::Refusal;
 
     fn s3(endpoint: &str) -> StoreConfig {
         let secret = Secret(SecretString::from("hush-hush"));
@@ -517,6 +519,42 @@ mod tests {
             ca: None,
             role: Vec::new(),
         }
+    }
+
+    /// A text in pieces, one of which fails if told so.
+    struct Pieces(Vec<Option<Vec<u8>>>);
+
+    #[async_trait]
+    impl Reading for Pieces {
+        async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+            if self.0.is_empty() {
+                return Ok(None);
+            }
+            self.0.remove(0).map(|piece| Some(piece.into())).ok_or_else(|| Refusal::unavailable("the recording", "x"))
+        }
+    }
+
+    #[tokio::test]
+    async fn text_is_put_whole_in_one_request_or_in_parts_and_replaced_or_not_put_at_all() {
+        let store = Arc::new(InMemory::new());
+        let far = Far::over(store.clone());
+        let piece = |letter: u8, bytes: usize| Some(vec![letter; bytes]);
+        let part = usize::try_from(PART_BYTES).expect("small");
+        for pieces in [
+            vec![],
+            vec![piece(b'a', 10)],
+            vec![piece(b'a', part)],
+            vec![piece(b'a', part - 1), piece(b'b', part), piece(b'c', 7)],
+            vec![piece(b'd', 1), piece(b'e', 1)],
+        ] {
+            let whole: Vec<u8> = pieces.iter().flatten().flatten().copied().collect();
+            far.put_text("x/1.log", &mut Pieces(pieces)).await.expect("put");
+            let got = store.get(&Key::from("a/b/x/1.log")).await.expect("there").bytes().await.expect("whole");
+            assert!(got.as_ref() == whole.as_slice());
+        }
+        let cut = vec![piece(b'a', part), piece(b'b', part), None];
+        assert!(far.put_text("x/2.log", &mut Pieces(cut)).await.is_err());
+        assert!(store.get(&Key::from("a/b/x/2.log")).await.is_err(), "a part of it is never to be seen");
     }
 
     #[test]

@@ -311,8 +311,9 @@ async fn bounded<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T,
 impl Outlet for LogGroup {
     async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
         let draft = &of.draft;
-        // Source: events of the vendor's agent 3.3 with streaming switched on, as "Streaming session data using Amazon
-        // CloudWatch Logs" of the Systems Manager user guide describes them, read 2026-11.
+        // Source: `CloudWatchMessage` and `buildEventInfo` of
+        // <https://github.com/aws/amazon-ssm-agent/blob/mainline/agent/agentlogstocloudwatch/cloudwatchlogspublisher/cloudwatchlogsservice.go>,
+        // read 2026-11.
         let head = json!({
             "eventVersion": "1.0",
             "eventTime": "",

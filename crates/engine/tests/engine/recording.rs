@@ -284,7 +284,7 @@ struct FakeOutlet {
 impl Outlet for FakeOutlet {
     async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
         assert_eq!(output.next().await, Ok(None));
-        assert!(of.ended().is_some() && of.recording == Recording::Complete);
+        assert!(place.streams || (of.ended().is_some() && of.recording == Recording::Complete));
         let mut refusals = self.refusals.lock().expect("not poisoned");
         if *refusals > 0 {
             *refusals -= 1;
@@ -330,6 +330,34 @@ async fn output_that_is_wanted_somewhere_is_recorded_whatever_the_rule_and_gets_
     assert_eq!(*bad.taken.lock().expect("not poisoned"), [places[1].name(&id)]);
     let row = world.store.session(&id).await.expect("readable").expect("a row");
     assert_eq!((row.draft.recording_rule, row.draft.logs), (Some(Mode::Full), places));
+}
+
+#[tokio::test]
+async fn lines_that_are_wanted_as_they_come_are_sent_while_the_session_lives_and_looked_after_once_it_is_over() {
+    let outlet = Arc::new(FakeOutlet::default());
+    *outlet.refusals.lock().expect("not poisoned") = 1;
+    let taken = || outlet.taken.lock().expect("not poisoned").len();
+    let outlets = Outlets::from([((LogKind::Stream, "lines".to_owned()), Arc::clone(&outlet) as Arc<dyn Outlet>)]);
+    let world = world_by(Fault::None, Rule::default(), outlets).await;
+    let place = LogPlace { streams: true, ..place(LogKind::Stream, "lines") };
+    let admission = world.open_logged(&FakeLeg::new(), vec![place]).await.expect("admitted");
+    let relay = admission.relay().channel(shell()).await;
+    for _ in 0..1_000 {
+        if taken() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((taken(), world.store.logs_waiting().await), (1, Ok(1)), "sent, and still due");
+    drop(relay);
+    admission.end(EndReason::ClientClosed, "").await;
+    for _ in 0..1_000 {
+        if world.store.logs_waiting().await == Ok(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((taken(), world.store.logs_waiting().await), (2, Ok(0)));
 }
 
 #[tokio::test]

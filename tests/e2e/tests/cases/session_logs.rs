@@ -87,10 +87,14 @@ impl World {
 
     /// `aws ssm start-session` with the plugin, to its end.
     fn session(&self, server: &Server, document: &str, input: &str) -> Said {
+        run_with(&mut self.start(server, document), input.as_bytes())
+    }
+
+    fn start(&self, server: &Server, document: &str) -> Command {
         let path = format!("{}:{}", self.dir.path().display(), std::env::var("PATH").unwrap_or_default());
         let mut command = server.command(&self.aws);
         command.env("PATH", path).args(["ssm", "start-session", "--target", "web-1", "--document-name", document]);
-        run_with(&mut command, input.as_bytes())
+        command
     }
 
     /// The newest session of the history as the aws CLI shows it, once it is there.
@@ -169,11 +173,7 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
         (inputs("others", ""), "inputs.s3BucketName names others"),
         (inputs("", "/others"), "inputs.cloudWatchLogGroupName names /others"),
     ];
-    for (member, value) in [
-        ("cloudWatchEncryptionEnabled", json!(true)),
-        ("cloudWatchStreamingEnabled", json!(true)),
-        ("kmsKeyId", json!("alias/x")),
-    ] {
+    for (member, value) in [("cloudWatchEncryptionEnabled", json!(true)), ("kmsKeyId", json!("alias/x"))] {
         let mut changed = inputs("logs", "/ssm/logs");
         changed[member] = value;
         wrong.push((changed, member));
@@ -208,6 +208,7 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
     assert_eq!(row["recording"], "complete", "{row}");
 
     // A command without a terminal: both of its streams.
+    assert_eq!(world.figure("ravelin_session_logs_delivered_total"), 2.0);
     let said = world.session(&server, "LoggedCommand", "");
     assert!(said.out.contains("plain\tone"), "{said:?}");
     let shown = world.newest(&server, "LoggedCommand");
@@ -216,12 +217,41 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
     sorted.sort_unstable();
     assert_eq!((sorted, lines.len()), (vec!["plain\tone", "two"], 2), "{object:?}");
 
+    // Lines that are sent as they come: there while the session lives, and each of them once after the bastion's death.
+    let mut streaming = inputs("", "/ssm/logs");
+    streaming["cloudWatchStreamingEnabled"] = json!(true);
+    let _made = world.create(&server, "Streamed", &shell(streaming)).ok();
+    let mut live = ravelin_e2e::Running::start(&mut world.start(&server, "Streamed"));
+    live.send("echo live-$((40+1)); sleep 1; echo last-$((40+5)); exec sleep 60\n");
+    live.expect("live-41");
+    let id = server.one_live("connected")["id"].as_str().expect("an id").to_owned();
+    let sent = |id: &str| -> Vec<Value> {
+        let all = world.boto("read");
+        let lines = all["streams"][id].as_array().cloned().unwrap_or_default();
+        lines.iter().map(|line| serde_json::from_str(line.as_str().expect("a text")).expect("JSON")).collect()
+    };
+    let count = |events: &[Value], text: &str| events.iter().filter(|event| event["sessionData"][0] == text).count();
+    eventually("a line is there while the session lives", || (count(&sent(&id), "live-41") == 1).then_some(()));
+    live.expect("last-45");
+    let _gone = server.kill_dash_nine();
+    live.kill_dash_nine();
+    let server = world.serve();
+    let events =
+        eventually("the last line is there, too", || Some(sent(&id)).filter(|events| count(events, "last-45") == 1));
+    assert_eq!(count(&events, "live-41"), 1, "{events:?}");
+    let event = events.iter().find(|event| event["sessionData"][0] == "live-41").expect("there");
+    assert_eq!((&event["eventVersion"], &event["sessionId"]), (&json!("1.0"), &json!(id)), "{event}");
+    assert_eq!(event["userIdentity"]["arn"], "arn:aws:iam::000000000000:user/alice");
+    assert_eq!((&event["runAsUser"], &event["awsRegion"]), (&json!(world.sshd.user), &json!("us-east-1")));
+    assert!(event["target"]["id"].as_str().is_some_and(|id| id.starts_with("mi-")), "{event}");
+    eventually("nothing waits", || (world.figure("ravelin_session_logs_waiting") == 0.0).then_some(()));
+
     // Who names no document gets no logs, and nothing is recorded.
     let said = world.session(&server, "SSM-SessionManagerRunShell", "exit\n");
     assert_eq!(said.code, 0, "{said:?}");
     let plain = world.newest(&server, "SSM-SessionManagerRunShell");
     assert_eq!(plain["OutputUrl"], Value::Null, "{plain}");
-    assert_eq!(world.figure("ravelin_session_logs_delivered_total"), 4.0);
+    assert_eq!(world.figure("ravelin_session_logs_delivered_total"), 1.0);
     assert_eq!(world.figure("ravelin_session_logs_waiting"), 0.0);
 
     // The far end is away when a session ends, and then the bastion dies; afterwards everything arrives, once.

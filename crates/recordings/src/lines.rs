@@ -9,8 +9,9 @@ use crate::read::line;
 use ravelin_model::text::is_printable;
 use serde_json::json;
 
-/// Characters at which a line is cut that does not end.
-const LINE_CHARS_MAX: usize = 8_192;
+/// Characters at which a line is cut that does not end: few enough for what holds lines elsewhere, however a line is
+/// escaped there.
+const LINE_CHARS_MAX: usize = 4_096;
 
 /// Where in a control sequence the text is (ECMA-48, 5th edition, 5.3 to 5.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -53,6 +53,7 @@ fn session(documented: &Documented) -> DomainSession {
         reason: None,
         duration_max: None,
         recording_rule: None,
+        logs: Vec::new(),
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::default(),

@@ -29,6 +29,7 @@ pub mod server;
 pub mod wire;
 
 use ravelin_model::policy::Action;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The key under which a target's name in this dialect stands in `Target::aliases`.
@@ -88,6 +89,21 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Whether a session needs a reason.
     pub reason_required: bool,
+    /// Buckets that documents may have the output of sessions put in, by name.
+    pub log_buckets: BTreeMap<String, LogHolder>,
+    /// Log groups that documents may have the output of sessions put in, by name.
+    pub log_groups: BTreeMap<String, LogHolder>,
+}
+
+/// A bucket or a log group that documents may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHolder {
+    /// Its region.
+    pub region: String,
+    /// Its URL, where it is not the vendor's own service.
+    pub endpoint: Option<String>,
+    /// Whether the operator says that what is in it is encrypted.
+    pub encrypted: bool,
 }
 
 impl Config {
@@ -100,6 +116,8 @@ impl Config {
             skew_max: Duration::from_secs(5 * 60),
             public_url: None,
             reason_required: false,
+            log_buckets: BTreeMap::new(),
+            log_groups: BTreeMap::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Ours and theirs: the only file that names both a domain type and its spelling on this wire.
 
 use crate::{ALIAS, target_id, wire};
-use ravelin_model::session::{Ending, Session, State};
+use ravelin_model::recording::LogKind;
+use ravelin_model::session::{Ending, Recording, Session, State};
 use ravelin_model::{PrincipalName, TargetId, Time};
 use std::collections::BTreeMap;
 
@@ -35,10 +36,29 @@ pub(crate) fn session(session: &Session, account: &str) -> wire::Session {
         owner: owner(account, &draft.principal),
         reason: draft.reason.as_deref().and_then(|text| line(text, REASON_CHARS_MAX)),
         details: session.ending().and_then(|ending| line(&details(ending), DETAILS_CHARS_MAX)),
-        output_url: session.state().is_live().then_some(wire::SessionManagerOutputUrl {}),
+        output_url: output_url(session),
         max_session_duration: draft.duration_max.map(|limit| limit.as_secs().div_ceil(60).clamp(1, 1440).to_string()),
         access_type: ACCESS_TYPE,
     }
+}
+
+/// Where the output of a session is, or will be once it is delivered. Empty while the session lives; one that opened
+/// nothing has no output.
+fn output_url(session: &Session) -> Option<wire::SessionManagerOutputUrl> {
+    if session.state().is_live() {
+        return Some(wire::SessionManagerOutputUrl::default());
+    }
+    if session.draft.logs.is_empty() || session.recording == Recording::None {
+        return None;
+    }
+    let find = |kind| {
+        let place = session.draft.logs.iter().find(|place| place.kind == kind)?;
+        Some(format!("{}{}", place.url, place.name(&session.draft.id)))
+    };
+    Some(wire::SessionManagerOutputUrl {
+        s3_output_url: find(LogKind::Object),
+        cloud_watch_output_url: find(LogKind::Stream),
+    })
 }
 
 fn status(state: State) -> &'static str {

@@ -304,6 +304,7 @@ mod tests {
             reason: None,
             duration_max: None,
             recording_rule: None,
+            logs: Vec::new(),
             node: NodeId::new(1),
             epoch: 1,
             tags: Default::default(),

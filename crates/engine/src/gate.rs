@@ -14,6 +14,7 @@ use crate::relay::Relay;
 use crate::supervisor::Supervisor;
 use ravelin_model::policy::{Action, Question, Resource};
 use ravelin_model::ports::Sinks;
+use ravelin_model::recording::{LogPlace, Mode, WhenBroken};
 use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
 use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
@@ -36,6 +37,9 @@ pub struct Ask {
     pub document: Option<String>,
     /// Why the person connects, if they said so.
     pub reason: Option<String>,
+    /// Where its output is put once it is over. Such a session is recorded in full, whatever the target's rule is, and
+    /// ends when that fails.
+    pub logs: Vec<LogPlace>,
     /// The client's side.
     pub client: Arc<dyn Leg>,
 }
@@ -218,11 +222,12 @@ impl Gate {
             ),
         };
         let id = SessionId::new(caller.name(), u64::from_be_bytes(random_bytes()));
+        let target = self.logged(&ask)?;
         let live = Live::new(
             id.clone(),
             caller.name().clone(),
             caller.contact().address.ip(),
-            Arc::clone(&ask.target),
+            target,
             ask.kind,
             caller.ssh_key().cloned(),
             ask.login.clone(),
@@ -247,6 +252,7 @@ impl Gate {
             reason: ask.reason,
             duration_max: limits.duration_max,
             recording_rule: Some(live.target.recording.mode),
+            logs: ask.logs,
             node: self.supervisor.config.node.clone(),
             epoch: self.supervisor.epoch,
             tags: BTreeMap::default(),
@@ -263,6 +269,27 @@ impl Gate {
             return Err(refusal);
         }
         Ok(admission)
+    }
+
+    /// The target of a session, with a rule by which all is recorded that its logs are made of.
+    ///
+    /// INVARIANT: a session whose output is wanted somewhere has that output recorded, or does not begin, or ends.
+    fn logged(&self, ask: &Ask) -> Result<Arc<Target>, Refusal> {
+        let Some(first) = ask.logs.first() else { return Ok(Arc::clone(&ask.target)) };
+        let recordings = self.supervisor.recordings.as_ref();
+        let missing = match recordings {
+            None => Some(first),
+            Some(recordings) => ask.logs.iter().find(|place| !recordings.logs().has(place)),
+        };
+        if let Some(place) = missing {
+            let because = format!("nothing takes the output of sessions for {}", place.holder);
+            return Err(Refusal::unavailable("logging the output of the session", because));
+        }
+        let mut target = Target::clone(&ask.target);
+        target.recording.mode = Mode::Full;
+        target.recording.output = true;
+        target.recording.when_broken = WhenBroken::End;
+        Ok(Arc::new(target))
     }
 
     /// Whether a live session would still be admitted as it is used: the principal and its key are there, the target is

@@ -30,6 +30,7 @@ mod quota;
 pub mod recording;
 pub mod registry;
 pub mod relay;
+mod session_logs;
 mod supervisor;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -173,6 +174,12 @@ impl Engine {
         let recordings = recording.map(|setup| Recordings::new(setup, Arc::clone(&store), tasks.clone()));
         if let Some(recordings) = &recordings {
             tasks.spawn(Arc::clone(recordings).recover());
+            // What is not put in its place when the node stops is by its next life.
+            let (logs, stop) = (Arc::clone(recordings.logs()), stopping.clone());
+            meters.register(Arc::clone(&logs) as Arc<dyn ravelin_model::meter::Meter>);
+            tokio::spawn(async move {
+                stop.run_until_cancelled(logs.run()).await;
+            });
         }
         let supervisor = Arc::new(Supervisor {
             store: Arc::clone(&store),

@@ -10,6 +10,8 @@
 //! A session ends without waiting for its recording: the recording's own end follows, and has its own event.
 
 use crate::registry::Live;
+pub use crate::session_logs::Outlets;
+use crate::session_logs::SessionLogs;
 use ravelin_model::ports::{Archive, Recorder, Store, Tape};
 use ravelin_model::recording::{Broken, Counts, Flow, Head, Kept, Mode, Note, Purpose, Terminal, What, WhenBroken};
 use ravelin_model::session::{Actor, EndReason, Ending, Event};
@@ -34,6 +36,8 @@ pub struct Setup {
     pub keep: Duration,
     /// How long those of a class are kept.
     pub keep_by_class: BTreeMap<String, Duration>,
+    /// What takes the output of sessions whose documents ask for it.
+    pub outlets: Outlets,
 }
 
 /// All recordings of this node.
@@ -42,6 +46,7 @@ pub(crate) struct Recordings {
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     failures: AtomicU64,
+    logs: Arc<SessionLogs>,
 }
 
 impl Recordings {
@@ -62,8 +67,15 @@ impl Recordings {
     /// Recordings that one round removes.
     const SWEEP_MAX: u32 = 200;
 
-    pub(crate) fn new(setup: Setup, store: Arc<dyn Store>, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { setup, store, tasks, failures: AtomicU64::new(0) })
+    pub(crate) fn new(mut setup: Setup, store: Arc<dyn Store>, tasks: TaskTracker) -> Arc<Self> {
+        let (outlets, recorder) = (std::mem::take(&mut setup.outlets), Arc::clone(&setup.recorder));
+        let logs = SessionLogs::new(outlets, recorder, Arc::clone(&setup.archive), Arc::clone(&store));
+        Arc::new(Self { setup, store, tasks, failures: AtomicU64::new(0), logs })
+    }
+
+    /// The places for the output of sessions.
+    pub(crate) fn logs(&self) -> &Arc<SessionLogs> {
+        &self.logs
     }
 
     pub(crate) fn recorder(&self) -> &dyn Recorder {
@@ -94,7 +106,8 @@ impl Recordings {
         };
         let beginning = tokio::time::timeout(Self::STALL_MAX, self.setup.recorder.begin(head));
         let tape = beginning.await.unwrap_or_else(|_| Err(Broken::new("the recorder does not answer")))?;
-        self.store.apply(&live.id, vec![Event::RecordingBegan]).await.map_err(refused)?;
+        let applied = self.store.apply(&live.id, vec![Event::RecordingBegan]).await.map_err(refused)?;
+        self.logs.stream(&applied.session, &live.ended);
         let (sender, notes) = mpsc::channel(Self::QUEUE_NOTES_MAX);
         let tap = Arc::new(Tap {
             notes: sender,
@@ -192,6 +205,7 @@ impl Recordings {
             // It is whole and on record; the next start tries again.
             tracing::error!(session = %id, because = %broken, "a recording could not be put in its last place");
         }
+        self.logs.wake();
     }
 
     /// Applies these, however long the store cannot be written; `false` when that can never be done.

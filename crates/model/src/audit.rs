@@ -187,6 +187,10 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
     if let Some(rule) = draft.recording_rule {
         facts.insert("recording_rule".to_owned(), rule.word().to_owned());
     }
+    if !draft.logs.is_empty() {
+        let places = draft.logs.iter().map(|place| format!("{}/{}", place.holder, place.name(&draft.id)));
+        facts.insert("logs".to_owned(), places.collect::<Vec<_>>().join(" "));
+    }
     if session.recording != Recording::None {
         facts.insert("recording".to_owned(), session.recording.word().to_owned());
     }

@@ -10,7 +10,7 @@ use crate::kept::Keepsake;
 use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
-use crate::recording::{Act, Broken, Entry, Found, Head, Kept, Note, Request, Search, Whereabouts};
+use crate::recording::{Act, Broken, Entry, Found, Head, Kept, LogKind, LogPlace, Note, Request, Search, Whereabouts};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::sink::{SinkStart, SinkStatus};
@@ -336,6 +336,21 @@ pub trait Reading: Send {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal>;
 }
 
+/// A place that takes the output of sessions.
+#[async_trait]
+pub trait Outlet: Send + Sync + 'static {
+    /// Puts the output of a session there: in [`Form::Lines`] where the place wants lines as they come, and else in
+    /// [`Form::Text`]. It may be asked for again, after a failure, a crash, or an end: what is there already is replaced or
+    /// left as it is.
+    ///
+    /// [`Form::Lines`]: crate::recording::Form::Lines
+    /// [`Form::Text`]: crate::recording::Form::Text
+    ///
+    /// # Errors
+    /// [`Broken`] when it is not all there; says nothing secret.
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken>;
+}
+
 /// What is known of recordings beside themselves: what was done, and how long they are kept.
 ///
 /// # Errors
@@ -364,7 +379,17 @@ pub trait Archive: Send + Sync + 'static {
     /// [`Refusal::NotFound`] for a recording that is not known or was removed.
     async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal>;
 
-    /// Up to `limit` recordings whose time is over and which nobody holds.
+    /// Up to `limit` sessions that are over and whose recording is whole, has failed or was never made, each with a place
+    /// that does not have its output yet; oldest first. A session stands once for each such place.
+    async fn logs_due(&self, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal>;
+
+    /// How many places there are that do not have the output of a session yet, of live sessions too.
+    async fn logs_waiting(&self) -> Result<u64, Refusal>;
+
+    /// Notes that a place has a session's output, or will never get it.
+    async fn log_done(&self, session: &SessionId, kind: LogKind) -> Result<(), Refusal>;
+
+    /// Up to `limit` recordings whose time is over, which nobody holds, and which no place for their output waits for.
     async fn expired(&self, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal>;
 
     /// Notes that a recording was removed, with its event in the record; what was done in it is forgotten.

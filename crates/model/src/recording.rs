@@ -48,12 +48,21 @@ pub struct Rule {
     pub announce: bool,
     /// How long it is kept: the name of a class, or empty for the usual one.
     pub class: String,
+    /// Whether the output of programs without a terminal is kept too.
+    pub output: bool,
 }
 
 impl Default for Rule {
     /// Nothing is recorded.
     fn default() -> Self {
-        Self { mode: Mode::None, input: false, when_broken: WhenBroken::End, announce: true, class: String::new() }
+        Self {
+            mode: Mode::None,
+            input: false,
+            when_broken: WhenBroken::End,
+            announce: true,
+            class: String::new(),
+            output: false,
+        }
     }
 }
 
@@ -117,10 +126,10 @@ impl Purpose {
     #[must_use]
     pub fn needs_bytes(&self, rule: &Rule) -> bool {
         match self {
-            Purpose::Shell { terminal } => rule.mode == Mode::Full && terminal.is_some(),
+            Purpose::Shell { terminal } => rule.mode == Mode::Full && (terminal.is_some() || rule.output),
             Purpose::Exec { terminal: Some(_), .. } => rule.mode == Mode::Full,
             // Old copies run as a command and speak a protocol that tells of each file.
-            Purpose::Exec { command, terminal: None } => is_copy(command),
+            Purpose::Exec { command, terminal: None } => is_copy(command) || (rule.mode == Mode::Full && rule.output),
             Purpose::Files => true,
             Purpose::Forward { .. } => false,
         }
@@ -338,6 +347,9 @@ words!(
         Text = "text",
         /// A page that plays it, without anything from elsewhere.
         Html = "html",
+        /// Each line that was shown, without what moves a cursor, as a line of JSON: its time in milliseconds since 1970,
+        /// and its text.
+        Lines = "lines",
         /// Every event of every channel, as lines of JSON.
         Events = "events",
     }
@@ -352,7 +364,8 @@ pub struct Request {
     pub from: Duration,
     /// Of this channel; of the first that has a terminal unless given.
     pub channel: Option<u32>,
-    /// Whether to go on with what comes, until the session is over. For [`Form::Cast`] only.
+    /// Whether to go on with what comes, until the session is over. For [`Form::Cast`] and
+    /// [`Form::Lines`] only.
     pub follow: bool,
 }
 
@@ -377,6 +390,44 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
+
+words!(
+    /// What kind of place takes the output of sessions.
+    LogKind {
+        /// A place for objects, one for each session.
+        Object = "object",
+        /// A place for lines, in a stream for each session.
+        Stream = "stream",
+    }
+);
+
+/// Where the output of one session is put once it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// What kind of place.
+    pub kind: LogKind,
+    /// What it is called in the configuration: a bucket, a group.
+    pub holder: String,
+    /// What stands before the session's id in the name there; may be empty.
+    pub prefix: String,
+    /// What stands before the name in the URL by which people find it.
+    pub url: String,
+    /// Whether each line is put there as it comes, with its time, and not all of them once the session is over.
+    pub streams: bool,
+}
+
+impl LogPlace {
+    /// The name of a session's output there.
+    #[must_use]
+    pub fn name(&self, session: &SessionId) -> String {
+        match (self.kind, self.prefix.is_empty()) {
+            (LogKind::Object, true) => format!("{session}.log"),
+            (LogKind::Object, false) => format!("{}/{session}.log", self.prefix),
+            (LogKind::Stream, true) => session.to_string(),
+            (LogKind::Stream, false) => format!("{}/{session}", self.prefix),
+        }
+    }
+}
 
 /// Where a recording lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -431,6 +482,8 @@ mod tests {
         let exec = |terminal| Purpose::Exec { command: "rsync --server".to_owned(), terminal };
         assert!(exec(terminal).needs_bytes(&full) && !exec(None).needs_bytes(&full));
         assert!(Purpose::Files.needs_bytes(&metadata));
+        let logged = Rule { output: true, ..full.clone() };
+        assert!(exec(None).needs_bytes(&logged) && Purpose::Shell { terminal: None }.needs_bytes(&logged));
         assert!(!Purpose::Forward { inward: false, to: "db:5432".to_owned() }.needs_bytes(&full));
     }
 }

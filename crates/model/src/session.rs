@@ -27,7 +27,7 @@
 use crate::audit::AuditKind;
 use crate::id::{GroupName, Login, NodeId, PrincipalName, SessionId, TargetName};
 use crate::principal::AuthMethod;
-use crate::recording::Mode;
+use crate::recording::{LogPlace, Mode};
 use crate::refusal::Refusal;
 use crate::target::{Protocol, TargetSnapshot};
 use crate::text::printable;
@@ -310,6 +310,8 @@ pub struct Draft {
     pub duration_max: Option<Duration>,
     /// How much of it the target's rule wanted recorded; `None` when a release admitted it that did not note this.
     pub recording_rule: Option<Mode>,
+    /// Where its output is put once it is over, as its document has it.
+    pub logs: Vec<LogPlace>,
     /// The owning process.
     pub node: NodeId,
     /// The owning process's start count.

@@ -211,6 +211,7 @@ fn draft(kind: Kind) -> Draft {
         reason: None,
         duration_max: None,
         recording_rule: None,
+        logs: Vec::new(),
         node: NodeId::new(1),
         epoch: 1,
         tags: BTreeMap::new(),

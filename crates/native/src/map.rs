@@ -488,6 +488,7 @@ mod tests {
             reason: Some("ticket 4711".to_owned()),
             duration_max: None,
             recording_rule: None,
+            logs: Vec::new(),
             node: NodeId::new(0xbeef),
             epoch: 3,
             tags: BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]),

@@ -102,6 +102,7 @@ impl House {
             kind: Kind::Shell,
             document: None,
             reason: None,
+            logs: Vec::new(),
             client,
         };
         self.engine.gate.admit(&caller, ask).await.expect("an admission")
@@ -775,6 +776,7 @@ async fn a_thousand_live_sessions_are_listed_at_once() {
             kind: Kind::Shell,
             document: None,
             reason: None,
+            logs: Vec::new(),
             client: FakeLeg::new(),
         };
         held.push(house.engine.gate.admit(&caller, ask).await.expect("an admission"));

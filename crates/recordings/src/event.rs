@@ -7,7 +7,7 @@
 //! The codes `o`, `i` and `r` are asciicast's; bytes are kept as they passed, not as text.
 //! <https://docs.asciinema.org/manual/asciicast/v2/>
 
-use ravelin_model::recording::{Act, ActKind, Head, Purpose, Source, Terminal};
+use ravelin_model::recording::{Act, ActKind, Head, Mode, Purpose, Rule, Source, Terminal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,7 +63,6 @@ impl HeadText {
     }
 
     pub(crate) fn into_head(self) -> Option<Head> {
-        use ravelin_model::recording::{Mode, Rule};
         let mode = Mode::from_word(&self.mode)?;
         Some(Head {
             session: ravelin_model::SessionId::parse(&self.session).ok()?,
@@ -79,6 +78,12 @@ impl HeadText {
     }
 }
 
+/// Whether a channel without a terminal has its output kept.
+pub(crate) fn is_plain(purpose: &Purpose, rule: &Rule) -> bool {
+    let runs = matches!(purpose, Purpose::Shell { terminal: None } | Purpose::Exec { terminal: None, .. });
+    runs && rule.output && rule.mode == Mode::Full
+}
+
 /// The opening of a channel as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenedText {
@@ -91,10 +96,13 @@ pub(crate) struct OpenedText {
     pub(crate) term: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<(u32, u32)>,
+    /// Whether its output is kept although it has no terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) output: bool,
 }
 
 impl OpenedText {
-    pub(crate) fn of(purpose: &Purpose) -> Self {
+    pub(crate) fn of(purpose: &Purpose, rule: &Rule) -> Self {
         let (word, text) = match purpose {
             Purpose::Shell { .. } => ("shell", ""),
             Purpose::Exec { command, .. } => ("exec", command.as_str()),
@@ -108,6 +116,7 @@ impl OpenedText {
             text: text.chars().take(Act::TEXT_CHARS_MAX).collect(),
             term: terminal.map(|terminal| terminal.name.clone()),
             size: terminal.map(|terminal| (terminal.columns, terminal.rows)),
+            output: is_plain(purpose, rule),
         }
     }
 }

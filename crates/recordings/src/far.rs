@@ -8,16 +8,20 @@
 //! a moment of a long recording costs its own blocks and not the whole.
 
 use crate::container::hex;
+use async_trait::async_trait;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
+    Attribute, Attributes, BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, RetryConfig,
 };
-use ravelin_model::SessionId;
+use ravelin_model::ports::{Outlet, Reading};
+use ravelin_model::recording::{Broken, LogPlace};
 use ravelin_model::text::printable;
+use ravelin_model::{Session, SessionId};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
 use std::fmt;
@@ -296,6 +300,36 @@ impl Far {
         Ok(())
     }
 
+    /// Puts text there that is made as it is read, under this name: as one request, or in parts where it is longer.
+    async fn put_text(&self, name: &str, text: &mut dyn Reading) -> Result<(), FarFault> {
+        let (key, part_bytes) = (self.key(name), usize::try_from(PART_BYTES).unwrap_or(usize::MAX));
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, "text/plain; charset=utf-8".into());
+        let first = gather(text, part_bytes).await?;
+        if first.len() < part_bytes {
+            let options = PutOptions { attributes, ..PutOptions::default() };
+            self.store.put_opts(&key, first.into(), options).await.map_err(|error| self.fault(&error))?;
+            return Ok(());
+        }
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let mut upload = self.store.put_multipart_opts(&key, options).await.map_err(|error| self.fault(&error))?;
+        let written = async {
+            let mut part = first;
+            while !part.is_empty() {
+                upload.put_part(part.into()).await.map_err(|error| self.fault(&error))?;
+                part = gather(text, part_bytes).await?;
+            }
+            upload.complete().await.map(|_| ()).map_err(|error| self.fault(&error))
+        };
+        let written = written.await;
+        if written.is_err()
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(name, error = in_short(&error), "parts of an object that was not finished stay behind");
+        }
+        written
+    }
+
     /// SHA-256 in hex and size of what is there, read from its beginning to its end.
     pub(crate) async fn digest(&self, session: &SessionId) -> Result<(String, u64), FarFault> {
         let key = self.key_of(session);
@@ -358,6 +392,25 @@ impl Far {
             }
             _not_by_us => FarFault::Failed(format!("{place} cannot be used: {}", in_short(error))),
         }
+    }
+}
+
+/// As much of a text as makes a part, or what is left of it.
+async fn gather(text: &mut dyn Reading, bytes: usize) -> Result<Vec<u8>, FarFault> {
+    let mut part = Vec::new();
+    while part.len() < bytes {
+        match text.next().await.map_err(|refusal| FarFault::Failed(refusal.to_string()))? {
+            Some(piece) => part.extend_from_slice(&piece),
+            None => break,
+        }
+    }
+    Ok(part)
+}
+
+#[async_trait]
+impl Outlet for Far {
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+        self.put_text(&place.name(&of.draft.id), output).await.map_err(Broken::new)
     }
 }
 
@@ -453,6 +506,8 @@ impl FarFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
+    use ravelin_model::Refusal;
 
     fn s3(endpoint: &str) -> StoreConfig {
         let secret = Secret(SecretString::from("hush-hush"));
@@ -464,6 +519,42 @@ mod tests {
             ca: None,
             role: Vec::new(),
         }
+    }
+
+    /// A text in pieces, one of which fails if told so.
+    struct Pieces(Vec<Option<Vec<u8>>>);
+
+    #[async_trait]
+    impl Reading for Pieces {
+        async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+            if self.0.is_empty() {
+                return Ok(None);
+            }
+            self.0.remove(0).map(|piece| Some(piece.into())).ok_or_else(|| Refusal::unavailable("the recording", "x"))
+        }
+    }
+
+    #[tokio::test]
+    async fn text_is_put_whole_in_one_request_or_in_parts_and_replaced_or_not_put_at_all() {
+        let store = Arc::new(InMemory::new());
+        let far = Far::over(store.clone());
+        let piece = |letter: u8, bytes: usize| Some(vec![letter; bytes]);
+        let part = usize::try_from(PART_BYTES).expect("small");
+        for pieces in [
+            vec![],
+            vec![piece(b'a', 10)],
+            vec![piece(b'a', part)],
+            vec![piece(b'a', part - 1), piece(b'b', part), piece(b'c', 7)],
+            vec![piece(b'd', 1), piece(b'e', 1)],
+        ] {
+            let whole: Vec<u8> = pieces.iter().flatten().flatten().copied().collect();
+            far.put_text("x/1.log", &mut Pieces(pieces)).await.expect("put");
+            let got = store.get(&Key::from("a/b/x/1.log")).await.expect("there").bytes().await.expect("whole");
+            assert!(got.as_ref() == whole.as_slice());
+        }
+        let cut = vec![piece(b'a', part), piece(b'b', part), None];
+        assert!(far.put_text("x/2.log", &mut Pieces(cut)).await.is_err());
+        assert!(store.get(&Key::from("a/b/x/2.log")).await.is_err(), "a part of it is never to be seen");
     }
 
     #[test]

@@ -388,7 +388,13 @@ mod tests {
     fn learnt(pieces: &[(&str, &str)]) -> Vec<(String, &'static str, Option<String>)> {
         let mut player = Player::default();
         let mut acts = Vec::new();
-        let opened = OpenedText { purpose: "shell".to_owned(), text: String::new(), term: None, size: Some((40, 5)) };
+        let opened = OpenedText {
+            purpose: "shell".to_owned(),
+            text: String::new(),
+            term: None,
+            size: Some((40, 5)),
+            output: false,
+        };
         let mut at = 0;
         let mut give = |event, acts: &mut Vec<Act>| {
             at += 1;

@@ -8,7 +8,7 @@
 //! event       what a frame of events holds
 //! sftp, scp   which files a transfer touches, read as it passes
 //! index       what is learnt once it is over: commands, screens
-//! read        a recording as asciicast, text, a page, events      page   the page's player
+//! read        a recording as asciicast, text, a page, events      page   the page's player      lines  as lines
 //! ```
 //!
 //! The format is `docs/wire/recording-format.md`. This crate never knows: the relay, the store, a policy, a dialect.
@@ -20,6 +20,7 @@ mod event;
 mod far;
 mod index;
 mod keys;
+mod lines;
 mod mover;
 mod page;
 mod read;

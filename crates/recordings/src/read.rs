@@ -4,6 +4,7 @@ use crate::container::{FrameKind, Place, ReadFault, Reader};
 use crate::directory::refusal;
 use crate::event::{Event, HeadText, OpenedText, Stamped, Utf8, decode};
 use crate::index::ScreenText;
+use crate::lines::Lines;
 use crate::page::Page;
 use crate::tape::{Progress, micros};
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use avt::observer::Transcript;
 use bytes::Bytes;
 use ravelin_model::ports::Reading;
 use ravelin_model::recording::{Form, Request};
-use ravelin_model::text::printable;
+use ravelin_model::text::{is_printable, printable};
 use ravelin_model::{Refusal, SessionId};
 use serde_json::json;
 use tokio::sync::watch;
@@ -104,6 +105,7 @@ enum Renderer {
     Cast(Box<Cast>),
     Text(Box<Text>),
     Page(Box<Page>),
+    Lines(Box<Lines>),
     Events,
 }
 
@@ -113,6 +115,7 @@ impl State {
             Form::Cast | Form::Cast3 => Renderer::Cast(Box::new(Cast::new(&request))),
             Form::Text => Renderer::Text(Box::default()),
             Form::Html => Renderer::Page(Box::default()),
+            Form::Lines => Renderer::Lines(Box::default()),
             Form::Events => Renderer::Events,
         };
         let pending = Vec::new().into_iter();
@@ -226,7 +229,9 @@ impl Renderer {
             line(out, &events_line(stamped));
             return;
         }
-        if let Event::Opened(OpenedText { size: Some(_), .. }) = &stamped.event {
+        if let Event::Opened(OpenedText { size, output, .. }) = &stamped.event
+            && (size.is_some() || (*output && matches!(self, Renderer::Text(_) | Renderer::Lines(_))))
+        {
             channel.get_or_insert(stamped.channel);
         }
         if *channel != Some(stamped.channel) {
@@ -236,6 +241,7 @@ impl Renderer {
             Renderer::Cast(cast) => cast.event(stamped, head.as_ref(), out),
             Renderer::Text(text) => text.event(stamped, out),
             Renderer::Page(page) => page.event(stamped, head.as_ref(), out),
+            Renderer::Lines(lines) => lines.event(stamped, head.as_ref(), out),
             Renderer::Events => {}
         }
     }
@@ -253,6 +259,7 @@ impl Renderer {
             Renderer::Cast(cast) => cast.end(head, out),
             Renderer::Text(text) => text.end(out),
             Renderer::Page(page) => page.end(out),
+            Renderer::Lines(lines) => lines.end(head, out),
             Renderer::Events => true,
         }
     }
@@ -435,10 +442,13 @@ impl Cast {
     }
 }
 
-/// What a terminal showed, line by line, without anything that moves a reader's cursor.
+/// What a terminal showed, line by line, without anything that moves a reader's cursor; of a channel without a terminal
+/// whose output is kept, that.
 #[derive(Default)]
 struct Text {
     glass: Option<Terminal>,
+    // The line that is not whole yet, where there is no terminal.
+    plain: Option<String>,
     transcript: Transcript,
     utf8: Utf8,
 }
@@ -449,6 +459,21 @@ impl Text {
             (Event::Opened(OpenedText { size: Some((columns, rows)), .. }), _) => {
                 let side = |side: u32| side.clamp(1, 1_000) as usize;
                 self.glass = Terminal::new(side(*columns), side(*rows)).ok();
+                return;
+            }
+            (Event::Opened(OpenedText { output: true, .. }), _) => {
+                self.plain = Some(String::new());
+                return;
+            }
+            (Event::Output(bytes), None) => {
+                let Some(rest) = &mut self.plain else { return };
+                for piece in self.utf8.text(bytes).split_inclusive('\n') {
+                    rest.push_str(piece);
+                    if rest.ends_with('\n') || rest.len() >= PIECE_BYTES {
+                        Self::plain_line(rest, out);
+                        rest.clear();
+                    }
+                }
                 return;
             }
             (Event::Output(bytes), Some(glass)) => {
@@ -462,6 +487,13 @@ impl Text {
         Self::lines(&lines, out);
     }
 
+    /// A tab is as good as a blank where no cursor moves.
+    fn plain_line(line: &str, out: &mut Vec<u8>) {
+        let kept: String = line.chars().filter(|c| *c == '\t' || is_printable(*c)).collect();
+        out.extend_from_slice(kept.as_bytes());
+        out.push(b'\n');
+    }
+
     fn lines(lines: &[String], out: &mut Vec<u8>) {
         for line in lines {
             out.extend_from_slice(printable(line, usize::MAX).as_bytes());
@@ -470,6 +502,12 @@ impl Text {
     }
 
     fn end(&mut self, out: &mut Vec<u8>) -> bool {
+        if let Some(rest) = self.plain.take() {
+            if !rest.is_empty() {
+                Self::plain_line(&rest, out);
+            }
+            return true;
+        }
         let Some(glass) = self.glass.take() else { return false };
         Self::lines(&std::mem::take(&mut self.transcript).finish(&glass), out);
         true

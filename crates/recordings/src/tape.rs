@@ -3,7 +3,7 @@
 use crate::container::{FrameKind, Writer};
 use crate::directory::Shelf;
 use crate::echo::Echo;
-use crate::event::{ActText, ClosedText, Encoder, Event, HeadText, OpenedText};
+use crate::event::{ActText, ClosedText, Encoder, Event, HeadText, OpenedText, is_plain};
 use crate::{scp, sftp};
 use async_trait::async_trait;
 use ravelin_model::ports::Tape;
@@ -58,6 +58,8 @@ enum Eye {
     Terminal(Option<Echo>),
     Files(Box<sftp::Watcher>),
     Copy(Box<scp::Watcher>),
+    /// What a program without a terminal writes.
+    Plain,
     Nothing,
 }
 
@@ -122,7 +124,7 @@ impl Inner {
         let Inner { channels, encoder, head, .. } = self;
         match note.what {
             What::Opened { purpose, counts } => {
-                encoder.push(at, note.channel, &Event::Opened(OpenedText::of(&purpose)));
+                encoder.push(at, note.channel, &Event::Opened(OpenedText::of(&purpose, &head.rule)));
                 let eye = match &purpose {
                     Purpose::Shell { terminal: Some(_) } | Purpose::Exec { terminal: Some(_), .. } => {
                         Eye::Terminal((head.rule.input && head.rule.mode == Mode::Full).then(Echo::default))
@@ -130,6 +132,7 @@ impl Inner {
                     Purpose::Exec { command, terminal: None } if is_copy(command) => {
                         Eye::Copy(Box::new(scp::Watcher::new(command)))
                     }
+                    purpose if is_plain(purpose, &head.rule) => Eye::Plain,
                     Purpose::Files => Eye::Files(Box::default()),
                     Purpose::Shell { terminal: None }
                     | Purpose::Exec { terminal: None, .. }
@@ -161,7 +164,8 @@ impl Inner {
                     }
                     (Eye::Files(watcher), flow) => watcher.handle(flow, &bytes, note.at, &mut acts),
                     (Eye::Copy(watcher), flow) => watcher.handle(flow, &bytes, note.at, &mut acts),
-                    (Eye::Nothing, _) => {}
+                    (Eye::Plain, Flow::Out) => encoder.output(at, note.channel, &bytes),
+                    (Eye::Plain, Flow::In) | (Eye::Nothing, _) => {}
                 }
                 channel.push(encoder, note.channel, acts);
             }
@@ -224,7 +228,7 @@ impl Channel {
         match &mut self.eye {
             Eye::Files(watcher) => watcher.finish(at, &mut acts),
             Eye::Copy(watcher) => watcher.finish(at, &mut acts),
-            Eye::Terminal(_) | Eye::Nothing => {}
+            Eye::Terminal(_) | Eye::Plain | Eye::Nothing => {}
         }
         self.push(encoder, number, acts);
         let closed = ClosedText { bytes_in: self.counts.bytes(Flow::In), bytes_out: self.counts.bytes(Flow::Out) };

@@ -264,3 +264,43 @@ async fn a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing_behind()
     std::fs::create_dir(folder.path()).expect("made again");
     assert!(files(folder.path()).is_empty());
 }
+
+#[tokio::test]
+async fn output_without_a_terminal_is_kept_as_text_where_the_rule_has_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recorder = recorder(folder.path(), "a");
+    let exec = |command: &str| {
+        let purpose = Purpose::Exec { command: command.to_owned(), terminal: None };
+        What::Opened { purpose, counts: Arc::<Counts>::default() }
+    };
+    let logged = |random| {
+        let head = head(random, false);
+        Head { rule: Rule { output: true, ..head.rule.clone() }, ..head }
+    };
+    let mut tape = recorder.begin(logged(1)).await.expect("begun");
+    let long = "x".repeat(200_000);
+    tape.write(vec![
+        note(0, exec("make")),
+        typed(1, "not shown\n"),
+        out(2, b"a\tb \xe6\xbc"),
+        out(3, b"\xa2\x1b[31m\r\n\nno"),
+        out(4, b" end"),
+    ])
+    .await
+    .expect("written");
+    let kept = finish(&recorder, tape).await;
+    let text = read(&recorder, &kept.head.session, request(Form::Text, 0)).await.expect("readable");
+    assert_eq!(text, "a\tb \u{6f22}[31m\n\nno end\n");
+    // A line that never ends is cut, and nothing of it is lost.
+    let mut tape = recorder.begin(logged(2)).await.expect("begun");
+    tape.write(vec![note(0, exec("cat")), out(1, long.as_bytes())]).await.expect("written");
+    let kept = finish(&recorder, tape).await;
+    let text = read(&recorder, &kept.head.session, request(Form::Text, 0)).await.expect("readable");
+    assert_eq!(text.replace('\n', ""), long);
+    // Without such a rule there is nothing of it, and this is said.
+    let mut tape = recorder.begin(head(3, false)).await.expect("begun");
+    tape.write(vec![note(0, exec("make")), out(1, b"a")]).await.expect("written");
+    let kept = finish(&recorder, tape).await;
+    let refusal = read(&recorder, &kept.head.session, request(Form::Text, 0)).await.expect_err("nothing");
+    assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal:?}");
+}

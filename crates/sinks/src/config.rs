@@ -90,6 +90,23 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
+/// A log group of CloudWatch Logs, and who we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogGroupConfig {
+    /// The service's address, such as `https://logs.eu-central-1.amazonaws.com`.
+    pub endpoint: String,
+    /// The region that signatures name.
+    pub region: String,
+    /// The log group's name.
+    pub group: String,
+    /// The access key's id.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Secret,
+    /// Certificates to trust in place of the system's.
+    pub ca: Option<String>,
+}
+
 /// Where a sink leads. URLs are checked when they are read; certificates are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationConfig {
@@ -171,20 +188,10 @@ pub enum DestinationConfig {
     },
     /// A stream of a log group of CloudWatch Logs.
     CloudWatchLogs {
-        /// The service's address, such as `https://logs.eu-central-1.amazonaws.com`.
-        endpoint: String,
-        /// The region that signatures name.
-        region: String,
         /// The log group, which must be there.
-        group: String,
+        group: LogGroupConfig,
         /// The log stream, which is made when it is not there.
         stream: String,
-        /// The access key's id.
-        access_key_id: String,
-        /// Its secret.
-        secret_access_key: Secret,
-        /// Certificates to trust in place of the system's.
-        ca: Option<String>,
     },
     /// OpenTelemetry's protocol over HTTP, as JSON: a log record for each event, a span for each session.
     Otlp {
@@ -225,7 +232,7 @@ impl DestinationConfig {
             Self::AzureStorage { endpoint, container, .. } => format!("{endpoint}/{container}"),
             Self::LogAnalytics { endpoint, stream, .. } => format!("{endpoint} {stream}"),
             Self::S3 { endpoint, bucket, .. } => format!("{endpoint}/{bucket}"),
-            Self::CloudWatchLogs { endpoint, group, stream, .. } => format!("{endpoint} {group} {stream}"),
+            Self::CloudWatchLogs { group, stream } => format!("{} {} {stream}", group.endpoint, group.group),
             Self::Otlp { endpoint, .. } => endpoint.clone(),
         }
     }

@@ -84,8 +84,8 @@ pub(crate) fn open(config: &SinkConfig, names: &Names) -> Result<Box<dyn Destina
             Box::new(azure_storage::AzureStorage::new(endpoint, account, container, key.clone(), ca.as_deref(), names)?)
         }
         DestinationConfig::LogAnalytics { .. } => Box::new(log_analytics::LogAnalytics::new(&config.destination)?),
-        DestinationConfig::CloudWatchLogs { .. } => {
-            Box::new(cloudwatch_logs::CloudWatchLogs::new(&config.destination)?)
+        DestinationConfig::CloudWatchLogs { group, stream } => {
+            Box::new(cloudwatch_logs::CloudWatchLogs::new(group, stream)?)
         }
         DestinationConfig::S3 { .. } => Box::new(s3::S3::new(config, names)?),
         DestinationConfig::Otlp { endpoint, header, ca } => {

@@ -9,6 +9,7 @@
 //! - [`config`]: what a sink is set to.
 //! - [`lines`]: our own form of an event, written and read. `schema`: the others'.
 //! - `destination`: what a destination promises; one module below it for each.
+//! - `log_group`: a log group of CloudWatch Logs, which takes the output of sessions too.
 //! - `http`, `sign`: requests, and what proves who sends them.
 //!
 //! This crate knows the model and wires. It never knows: the engine, a session's bytes, SQL, or an edge.
@@ -17,10 +18,12 @@ pub mod config;
 mod destination;
 mod http;
 pub mod lines;
+mod log_group;
 mod schema;
 pub mod shipping;
 mod sign;
 
 pub use config::{Names, SinkConfig};
+pub use log_group::LogGroup;
 pub use schema::Schema;
 pub use shipping::Shipping;

@@ -10,7 +10,7 @@ use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::ports::{Ledger, Sinks, Store};
 use ravelin_model::session::Actor;
 use ravelin_model::sink::SinkStart;
-use ravelin_sinks::config::{DestinationConfig, Secret, SyslogTransport};
+use ravelin_sinks::config::{DestinationConfig, LogGroupConfig, Secret, SyslogTransport};
 use ravelin_sinks::{Names, Schema, Shipping, SinkConfig};
 use ravelin_store::SqliteStore;
 use secrecy::SecretString;
@@ -425,16 +425,19 @@ async fn s3() {
 
 #[tokio::test]
 async fn cloudwatch_logs() {
-    http_contract(|url| DestinationConfig::CloudWatchLogs {
+    http_contract(|url| DestinationConfig::CloudWatchLogs { group: log_group(url), stream: "ravelin".to_owned() })
+        .await;
+}
+
+fn log_group(url: &str) -> LogGroupConfig {
+    LogGroupConfig {
         endpoint: url.to_owned(),
         region: "eu-central-1".to_owned(),
         group: "audit".to_owned(),
-        stream: "ravelin".to_owned(),
         access_key_id: "AKID".to_owned(),
         secret_access_key: secret("s"),
         ca: None,
-    })
-    .await;
+    }
 }
 
 #[tokio::test]

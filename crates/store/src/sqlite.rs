@@ -33,7 +33,7 @@ use ravelin_model::credential::Credential;
 use ravelin_model::ledger::{Expectations, LedgerKey};
 use ravelin_model::ports::{Applied, Archive, EntryPage, EventPage, Ledger, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
-use ravelin_model::recording::{Act, Entry, Found, Kept, Search};
+use ravelin_model::recording::{Act, Entry, Found, Kept, LogKind, Search};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::sink::SinkStart;
 use ravelin_model::{CredentialId, Keepsake, NodeId, Refusal, Session, SessionId, Time};
@@ -315,6 +315,19 @@ impl Archive for SqliteStore {
     async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal> {
         let (session, reason, by) = (session.clone(), reason.map(str::to_owned), by.clone());
         self.writer.write(move |write| archive::hold(write, &session, reason.as_deref(), &by)).await
+    }
+
+    async fn logs_due(&self, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal> {
+        self.readers.read(move |connection| archive::logs_due(connection, limit)).await
+    }
+
+    async fn logs_waiting(&self) -> Result<u64, Refusal> {
+        self.readers.read(archive::logs_waiting).await
+    }
+
+    async fn log_done(&self, session: &SessionId, kind: LogKind) -> Result<(), Refusal> {
+        let session = session.clone();
+        self.writer.write(move |write| archive::log_done(write, &session, kind)).await
     }
 
     async fn expired(&self, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal> {

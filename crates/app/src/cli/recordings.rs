@@ -19,8 +19,8 @@ pub struct ExportArgs {
     /// The session's id, or as much of it as names one only
     #[arg(value_name = "ID")]
     id: String,
-    /// As what: asciicast 2 or 3, text, a page that plays it offline, or every event
-    #[arg(long, value_name = "FORM", default_value = "cast", value_parser = ["cast", "cast3", "text", "html", "events"])]
+    /// As what: asciicast 2 or 3, text, a page that plays it offline, lines with their times, or every event
+    #[arg(long, value_name = "FORM", default_value = "cast", value_parser = ["cast", "cast3", "text", "html", "lines", "events"])]
     form: String,
     /// Which channel; the first with a terminal unless given
     #[arg(long, value_name = "N")]
@@ -65,7 +65,7 @@ pub(crate) async fn export(client: &Client, args: ExportArgs) -> Result<ExitCode
     let ending = match args.form.as_str() {
         "text" => "txt",
         "html" => "html",
-        "events" => "ndjson",
+        "lines" | "events" => "ndjson",
         _ => "cast",
     };
     let path = args.file.unwrap_or_else(|| PathBuf::from(format!("{id}.{ending}")));

@@ -35,6 +35,7 @@ pub(super) struct StoreTable {
     url: Field<String>,
     allow_plain_http: Field<bool>,
     ca: Field<String>,
+    is_log_bucket: bool,
 }
 
 impl StoreTable {
@@ -54,7 +55,33 @@ impl StoreTable {
             url: table.text("url"),
             allow_plain_http: table.flag("allow_plain_http"),
             ca: table.text("ca"),
+            is_log_bucket: false,
         }
+    }
+
+    /// One S3 bucket that is no store of recordings.
+    pub(super) fn read_bucket(table: &mut Section<'_>) -> Self {
+        Self {
+            here: table.here(),
+            kind: Field::Absent,
+            bucket: table.text("bucket"),
+            region: table.text("region"),
+            access_key_id: table.text("access_key_id"),
+            secret_access_key_file: table.text("secret_access_key_file"),
+            account: Field::Absent,
+            container: Field::Absent,
+            key_file: Field::Absent,
+            prefix: Field::Absent,
+            url: table.text("url"),
+            allow_plain_http: table.flag("allow_plain_http"),
+            ca: table.text("ca"),
+            is_log_bucket: true,
+        }
+    }
+
+    /// The bucket's name, as it is written.
+    pub(super) fn bucket(&self) -> &Field<String> {
+        &self.bucket
     }
 
     /// The keys of one vendor only, with whether they are there.
@@ -103,7 +130,12 @@ impl StoreTable {
                 Some(Some(written.value.trim_end_matches('/').to_owned()))
             }
             Some("http") => {
-                let fix = "use https, or set allow_plain_http = true; recordings are sealed, names of sessions are not";
+                let fix = match self.is_log_bucket {
+                    true => "use https, or set allow_plain_http = true; what sessions showed is sent as it is",
+                    false => {
+                        "use https, or set allow_plain_http = true; recordings are sealed, names of sessions are not"
+                    }
+                };
                 reader.faults.push(written.fault("would be reached without encryption", fix));
                 None
             }
@@ -134,8 +166,18 @@ pub(super) fn settle(table: &StoreTable, reader: &mut Reader) -> Option<StoreCon
             reader.faults.push(fault);
         }
     }
-    let endpoint = table.endpoint(reader);
     let vendor = if kind.value == "s3" { s3(table, reader) } else { azure(table, reader) };
+    completed(table, vendor, reader)
+}
+
+/// An S3 bucket, if nothing is wrong with it; faults have been reported.
+pub(super) fn settle_bucket(table: &StoreTable, reader: &mut Reader) -> Option<StoreConfig> {
+    let vendor = s3(table, reader);
+    completed(table, vendor, reader)
+}
+
+fn completed(table: &StoreTable, vendor: Option<Vendor>, reader: &mut Reader) -> Option<StoreConfig> {
+    let endpoint = table.endpoint(reader);
     let ca = match table.ca.given() {
         None => None,
         Some(named) => Some(reader.text_of(&named.path(), Some(named))?),

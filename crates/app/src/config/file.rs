@@ -3,6 +3,7 @@
 
 use super::document::{Field, Section, Written};
 use super::far::StoreTable;
+use super::session_logs::{LogBucketTable, LogGroupTable};
 use super::sinks::SinkTable;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(super) struct AwsTable {
     pub(super) account: Field<String>,
     pub(super) regions: Field<Vec<Written<String>>>,
     pub(super) reason_required: Field<bool>,
+    pub(super) log_buckets: Vec<LogBucketTable>,
+    pub(super) log_groups: Vec<LogGroupTable>,
 }
 
 pub(super) struct AzureTable {
@@ -214,6 +217,8 @@ impl ConfigFile {
                 account: aws.text("account"),
                 regions: aws.texts("regions"),
                 reason_required: aws.flag("reason_required"),
+                log_buckets: aws.sections("log_buckets", LogBucketTable::read),
+                log_groups: aws.sections("log_groups", LogGroupTable::read),
             }),
             azure: file.section("azure", |azure| AzureTable {
                 tenant: azure.text("tenant"),

@@ -11,6 +11,7 @@
 //! - `policies`: Cedar files.
 //! - `sinks`: where the audit record goes.
 //! - `far`: where whole recordings go.
+//! - `session_logs`: where documents may have the output of sessions put.
 //! - `fault`, `units`: messages and durations.
 
 mod document;
@@ -22,6 +23,7 @@ mod golden;
 mod inventory;
 mod policies;
 mod secret_file;
+mod session_logs;
 mod settle;
 mod sinks;
 pub(crate) mod units;
@@ -38,6 +40,7 @@ use ravelin_engine::Rules;
 use ravelin_model::recording::Rule;
 use ravelin_recordings::StoreConfig;
 use ravelin_sinks::SinkConfig;
+use ravelin_sinks::config::LogGroupConfig;
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -252,6 +255,32 @@ pub struct Aws {
     pub regions: Vec<String>,
     /// Whether a session of this dialect needs a reason.
     pub reason_required: bool,
+    /// Buckets that documents may have the output of sessions put in.
+    pub log_buckets: Vec<LogBucket>,
+    /// Log groups that documents may have the output of sessions put in.
+    pub log_groups: Vec<LogGroup>,
+}
+
+/// A bucket for the output of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBucket {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Whether the operator says that what is in it is encrypted.
+    pub encrypted: bool,
+    /// How it is reached.
+    pub store: StoreConfig,
+}
+
+/// A log group for the output of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogGroup {
+    /// Whether the operator says that what is in it is encrypted.
+    pub encrypted: bool,
+    /// How it is reached.
+    pub config: LogGroupConfig,
 }
 
 /// What the Azure dialect calls this deployment.

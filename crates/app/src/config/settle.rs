@@ -2,7 +2,9 @@
 
 use super::document::{Field, Written};
 use super::file::{AddressesTable, AzureTable, ConfigFile, IssuerTable, RecordTable};
-use super::{Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, far, inventory, secret_file};
+use super::{
+    Aws, Azure, Bind, Config, Limits, Reader, Recordings, Ssh, Tls, far, inventory, secret_file, session_logs,
+};
 use crate::tls;
 use ipnet::IpNet;
 use ravelin_engine::egress::Egress;
@@ -109,6 +111,7 @@ fn recordings(file: &ConfigFile, reader: &mut Reader) -> Recordings {
         when_broken: when_broken(&table.on_failure, reader).unwrap_or(unset.rule.when_broken),
         announce: table.announce.value_or(unset.rule.announce),
         class: String::new(),
+        output: false,
     };
     Recordings {
         rule,
@@ -136,6 +139,7 @@ pub(super) fn record(table: &RecordTable, config: &Config, reader: &mut Reader) 
         when_broken: when_broken(&table.on_failure, reader).unwrap_or(usual.when_broken),
         announce: table.announce.value_or(usual.announce),
         class: table.class.value_or(String::new()),
+        output: false,
     }
 }
 
@@ -384,6 +388,8 @@ fn aws(file: &ConfigFile, reader: &mut Reader) -> Aws {
         account: file.aws.account.value_or(Aws::ACCOUNT.to_owned()),
         regions: regions.iter().map(|region| region.value.clone()).collect(),
         reason_required: file.aws.reason_required.value_or(false),
+        log_buckets: session_logs::buckets(&file.aws.log_buckets, reader),
+        log_groups: session_logs::groups(&file.aws.log_groups, reader),
     }
 }
 

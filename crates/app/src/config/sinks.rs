@@ -3,7 +3,7 @@
 use super::document::{Field, Section, Written};
 use super::{Config, Reader, secret_file};
 use ravelin_model::sink::SinkStart;
-use ravelin_sinks::config::{DestinationConfig, Secret, SyslogTransport};
+use ravelin_sinks::config::{DestinationConfig, LogGroupConfig, Secret, SyslogTransport};
 use ravelin_sinks::{Names, Schema, SinkConfig};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -113,6 +113,10 @@ impl SinkTable {
             header: table.text("header"),
             header_value_file: table.text("header_value_file"),
         }
+    }
+
+    fn reach(&self) -> Reach<'_> {
+        Reach { here: &self.here, url: &self.url, allow_plain_http: &self.allow_plain_http }
     }
 
     /// Each key with whether it is there, by the types that it is for.
@@ -260,21 +264,21 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             Some(DestinationConfig::Syslog { transport, facility: facility? })
         }
         "webhook" => {
-            let url = url(table, "https://hooks.example.org/ravelin", reader);
-            let secret = secret(table, "secret_file", &table.secret_file, reader);
-            Some(DestinationConfig::Webhook { ca: ca(table, reader)?, url: url?, secret: secret? })
+            let url = url(&table.reach(), "https://hooks.example.org/ravelin", reader);
+            let secret = secret(&table.here, "secret_file", &table.secret_file, reader);
+            Some(DestinationConfig::Webhook { ca: ca(&table.ca, reader)?, url: url?, secret: secret? })
         }
         "azure_storage" => {
             let account = reader.needed(&table.here, "account", &table.account, "write the storage account's name");
-            let key = secret(table, "key_file", &table.key_file, reader);
+            let key = secret(&table.here, "key_file", &table.key_file, reader);
             let endpoint = match (&table.url, account) {
                 (Field::Absent, account) => {
                     account.map(|account| format!("https://{}.blob.core.windows.net", account.value))
                 }
-                _ => url(table, "https://NAME.blob.core.windows.net", reader),
+                _ => url(&table.reach(), "https://NAME.blob.core.windows.net", reader),
             };
             Some(DestinationConfig::AzureStorage {
-                ca: ca(table, reader)?,
+                ca: ca(&table.ca, reader)?,
                 endpoint: endpoint?,
                 account: account?.value.clone(),
                 container: table.container.value_or(CONTAINER.to_owned()),
@@ -282,14 +286,14 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             })
         }
         "log_analytics" => {
-            let endpoint = url(table, "https://NAME.REGION-1.ingest.monitor.azure.com", reader);
+            let endpoint = url(&table.reach(), "https://NAME.REGION-1.ingest.monitor.azure.com", reader);
             let rule = reader.needed(&table.here, "rule", &table.rule, "write the rule's immutable id, such as dcr-…");
             let stream =
                 reader.needed(&table.here, "stream", &table.stream, "write the rule's stream, such as Custom-…_CL");
             let client_id = reader.needed(&table.here, "client_id", &table.client_id, "write the application's id");
-            let client_secret = secret(table, "client_secret_file", &table.client_secret_file, reader);
+            let client_secret = secret(&table.here, "client_secret_file", &table.client_secret_file, reader);
             Some(DestinationConfig::LogAnalytics {
-                ca: ca(table, reader)?,
+                ca: ca(&table.ca, reader)?,
                 endpoint: endpoint?,
                 rule: rule?.value.clone(),
                 stream: stream?.value.clone(),
@@ -303,13 +307,13 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             let bucket = reader.needed(&table.here, "bucket", &table.bucket, "write the bucket's name");
             let region = reader.needed(&table.here, "region", &table.region, "write the bucket's region");
             let id = reader.needed(&table.here, "access_key_id", &table.access_key_id, "write the access key's id");
-            let key = secret(table, "secret_access_key_file", &table.secret_access_key_file, reader);
+            let key = secret(&table.here, "secret_access_key_file", &table.secret_access_key_file, reader);
             let endpoint = match (&table.url, region) {
                 (Field::Absent, region) => region.map(|region| format!("https://s3.{}.amazonaws.com", region.value)),
-                _ => url(table, "https://s3.eu-central-1.amazonaws.com", reader),
+                _ => url(&table.reach(), "https://s3.eu-central-1.amazonaws.com", reader),
             };
             Some(DestinationConfig::S3 {
-                ca: ca(table, reader)?,
+                ca: ca(&table.ca, reader)?,
                 endpoint: endpoint?,
                 bucket: bucket?.value.clone(),
                 region: region?.value.clone(),
@@ -319,36 +323,67 @@ fn destination(kind: &str, table: &SinkTable, config: &Config, reader: &mut Read
             })
         }
         "cloudwatch_logs" => {
-            let group = reader.needed(&table.here, "group", &table.group, "write the log group's name");
-            let region = reader.needed(&table.here, "region", &table.region, "write the log group's region");
-            let id = reader.needed(&table.here, "access_key_id", &table.access_key_id, "write the access key's id");
-            let key = secret(table, "secret_access_key_file", &table.secret_access_key_file, reader);
-            let endpoint = match (&table.url, region) {
-                (Field::Absent, region) => region.map(|region| format!("https://logs.{}.amazonaws.com", region.value)),
-                _ => url(table, "https://logs.eu-central-1.amazonaws.com", reader),
+            let keys = LogGroupKeys {
+                reach: table.reach(),
+                group: &table.group,
+                region: &table.region,
+                access_key_id: &table.access_key_id,
+                secret_access_key_file: &table.secret_access_key_file,
+                ca: &table.ca,
             };
-            Some(DestinationConfig::CloudWatchLogs {
-                ca: ca(table, reader)?,
-                endpoint: endpoint?,
-                region: region?.value.clone(),
-                group: group?.value.clone(),
-                stream: table.stream.value_or("ravelin".to_owned()),
-                access_key_id: id?.value.clone(),
-                secret_access_key: key?,
-            })
+            let group = log_group(&keys, reader)?;
+            Some(DestinationConfig::CloudWatchLogs { group, stream: table.stream.value_or("ravelin".to_owned()) })
         }
         _ => {
-            let endpoint = url(table, "https://otel.example.org:4318", reader);
+            let endpoint = url(&table.reach(), "https://otel.example.org:4318", reader);
             let header = match table.header.given() {
                 None => None,
                 Some(name) => {
-                    let value = secret(table, "header_value_file", &table.header_value_file, reader)?;
+                    let value = secret(&table.here, "header_value_file", &table.header_value_file, reader)?;
                     Some((name.value.clone(), value))
                 }
             };
-            Some(DestinationConfig::Otlp { ca: ca(table, reader)?, endpoint: endpoint?, header })
+            Some(DestinationConfig::Otlp { ca: ca(&table.ca, reader)?, endpoint: endpoint?, header })
         }
     }
+}
+
+/// How a far end is reached that is spoken to over HTTP.
+pub(super) struct Reach<'a> {
+    pub(super) here: &'a Written<()>,
+    pub(super) url: &'a Field<String>,
+    pub(super) allow_plain_http: &'a Field<bool>,
+}
+
+/// What names a log group, and who we are there.
+pub(super) struct LogGroupKeys<'a> {
+    pub(super) reach: Reach<'a>,
+    pub(super) group: &'a Field<String>,
+    pub(super) region: &'a Field<String>,
+    pub(super) access_key_id: &'a Field<String>,
+    pub(super) secret_access_key_file: &'a Field<String>,
+    pub(super) ca: &'a Field<String>,
+}
+
+/// A log group, as far as nothing is wrong with it; faults have been reported.
+pub(super) fn log_group(keys: &LogGroupKeys<'_>, reader: &mut Reader) -> Option<LogGroupConfig> {
+    let here = keys.reach.here;
+    let group = reader.needed(here, "group", keys.group, "write the log group's name");
+    let region = reader.needed(here, "region", keys.region, "write the log group's region");
+    let id = reader.needed(here, "access_key_id", keys.access_key_id, "write the access key's id");
+    let key = secret(here, "secret_access_key_file", keys.secret_access_key_file, reader);
+    let endpoint = match (keys.reach.url, region) {
+        (Field::Absent, region) => region.map(|region| format!("https://logs.{}.amazonaws.com", region.value)),
+        _ => url(&keys.reach, "https://logs.eu-central-1.amazonaws.com", reader),
+    };
+    Some(LogGroupConfig {
+        ca: ca(keys.ca, reader)?,
+        endpoint: endpoint?,
+        region: region?.value.clone(),
+        group: group?.value.clone(),
+        access_key_id: id?.value.clone(),
+        secret_access_key: key?,
+    })
 }
 
 fn transport(address: &Written<String>, table: &SinkTable, reader: &mut Reader) -> Option<SyslogTransport> {
@@ -377,20 +412,20 @@ fn transport(address: &Written<String>, table: &SinkTable, reader: &mut Reader) 
     }
 }
 
-fn secret(table: &SinkTable, key: &str, field: &Field<String>, reader: &mut Reader) -> Option<Secret> {
-    let named = reader.needed(&table.here, key, field, &format!("write {key} = \"…\", a file of mode 0600"))?;
+fn secret(here: &Written<()>, key: &str, field: &Field<String>, reader: &mut Reader) -> Option<Secret> {
+    let named = reader.needed(here, key, field, &format!("write {key} = \"…\", a file of mode 0600"))?;
     secret_file::read(named, reader).map(Secret)
 }
 
-fn ca(table: &SinkTable, reader: &mut Reader) -> Option<Option<String>> {
-    match table.ca.given() {
+fn ca(field: &Field<String>, reader: &mut Reader) -> Option<Option<String>> {
+    match field.given() {
         None => Some(None),
         Some(named) => reader.text_of(&named.path(), Some(named)).map(Some),
     }
 }
 
-fn url(table: &SinkTable, example: &str, reader: &mut Reader) -> Option<String> {
-    let written = reader.needed(&table.here, "url", &table.url, &format!("write url = \"{example}\""))?;
+fn url(reach: &Reach<'_>, example: &str, reader: &mut Reader) -> Option<String> {
+    let written = reader.needed(reach.here, "url", reach.url, &format!("write url = \"{example}\""))?;
     let fix = format!("write it as \"{example}\"");
     let Ok(uri) = written.value.parse::<http::Uri>() else {
         reader.faults.push(written.fault("is not a URL", fix));
@@ -400,7 +435,7 @@ fn url(table: &SinkTable, example: &str, reader: &mut Reader) -> Option<String> 
     let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") => Some(written.value.clone()),
-        Some("http") if is_loopback || table.allow_plain_http.value_or(false) => Some(written.value.clone()),
+        Some("http") if is_loopback || reach.allow_plain_http.value_or(false) => Some(written.value.clone()),
         Some("http") => {
             let fix = "use https, or set allow_plain_http = true";
             reader.faults.push(written.fault("would send the record without encryption", fix));

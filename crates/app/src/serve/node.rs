@@ -8,11 +8,14 @@ use crate::config::{Bind, Config, Recordings, Tls};
 use crate::state::StateDir;
 use crate::tls::{self, Authority, Certificate};
 use anyhow::Context;
+use ravelin_aws::LogHolder;
 use ravelin_engine::{Engine, MasterKey, Rules, recording};
 use ravelin_model::ports::{Archive, Ledger, Library, Store};
+use ravelin_model::recording::LogKind;
 use ravelin_model::{NodeId, Refusal};
 use ravelin_recordings::{DirectoryRecorder, Far, KeyRing, Mover};
-use ravelin_sinks::{Shipping, SinkConfig};
+use ravelin_sinks::config::LogGroupConfig;
+use ravelin_sinks::{LogGroup, Shipping, SinkConfig};
 use ravelin_store::{SqliteConfig, SqliteStore};
 use rustls::sign::CertifiedKey;
 use secrecy::SecretString;
@@ -449,8 +452,25 @@ fn recording(
         archive,
         keep: settings.keep,
         keep_by_class: settings.keep_by_class.clone(),
+        outlets: outlets(config)?,
     };
     Ok((setup, recorder))
+}
+
+/// What takes the output of sessions whose documents ask for it.
+fn outlets(config: &Config) -> anyhow::Result<recording::Outlets> {
+    let mut outlets = recording::Outlets::new();
+    for bucket in &config.aws.log_buckets {
+        let far = Far::new(&bucket.store).with_context(|| format!("the log bucket {} cannot be used", bucket.name))?;
+        outlets.insert((LogKind::Object, bucket.name.clone()), Arc::new(far));
+    }
+    for group in &config.aws.log_groups {
+        let name = &group.config.group;
+        let opened = LogGroup::new(&group.config, &config.aws.account);
+        let opened = opened.map_err(|because| anyhow::anyhow!("the log group {name} cannot be used: {because}"))?;
+        outlets.insert((LogKind::Stream, name.clone()), Arc::new(opened));
+    }
+    Ok(outlets)
 }
 
 /// Where the state directory keeps the keys of recordings.
@@ -472,6 +492,19 @@ fn aws_config(config: &Config) -> ravelin_aws::Config {
     aws.regions = (!config.aws.regions.is_empty()).then(|| config.aws.regions.clone());
     aws.public_url.clone_from(&config.public_url);
     aws.reason_required = config.aws.reason_required;
+    aws.log_buckets = (config.aws.log_buckets.iter())
+        .map(|bucket| {
+            let (region, endpoint) = (bucket.region.clone(), bucket.store.endpoint.clone());
+            (bucket.name.clone(), LogHolder { region, endpoint, encrypted: bucket.encrypted })
+        })
+        .collect();
+    aws.log_groups = (config.aws.log_groups.iter())
+        .map(|group| {
+            let LogGroupConfig { region, endpoint, group: name, .. } = &group.config;
+            let endpoint = (!endpoint.ends_with(".amazonaws.com")).then(|| endpoint.clone());
+            (name.clone(), LogHolder { region: region.clone(), endpoint, encrypted: group.encrypted })
+        })
+        .collect();
     aws
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Source: API reference of these operations, API version 2014-11-06, read 2026-11.
 
-use super::{Call, of_model};
+use super::{Call, of_model, session_logs};
 use crate::proto::request::Members;
 use crate::proto::session_document::{self, BUILT_IN, Fault as DocumentFault, PREFERENCES, SessionDocument};
 use crate::proto::violations::Violations;
@@ -64,7 +64,7 @@ pub(crate) async fn create(library: &Library, call: &Call<'_>) -> Result<wire::D
         ));
     }
     let name = writable(&name)?;
-    check_content(&content, format)?;
+    check_content(call, &content, format)?;
     let change = DocumentChange::Create { content, format, label, display_name, tags };
     let document = library.change_document(call.caller, &name, change).await.map_err(|refusal| match refusal {
         Refusal::Conflict { .. } => {
@@ -93,7 +93,7 @@ pub(crate) async fn update(library: &Library, call: &Call<'_>) -> Result<wire::D
     let document = own(library, call, &name).await?;
     // Which version it is meant to follow; only its being there is asked.
     number(&document, version.as_deref())?;
-    check_content(&content, format)?;
+    check_content(call, &content, format)?;
     if document.latest().is_some_and(|latest| latest.content == content && latest.format == format) {
         return Err(of_model(
             "DuplicateDocumentContent",
@@ -452,13 +452,16 @@ fn writable(name: &str) -> Result<DocumentName, Fault> {
     DocumentName::parse(name).map_err(|_no_name| unknown(name))
 }
 
-fn check_content(content: &str, format: DocumentFormat) -> Result<(), Fault> {
+fn check_content(call: &Call<'_>, content: &str, format: DocumentFormat) -> Result<(), Fault> {
     let value = value_of(content, format)
         .ok_or_else(|| of_model("InvalidDocumentContent", format!("The content is not {}.", spelled(format))))?;
-    SessionDocument::read(&value).map(|_| ()).map_err(|fault| match fault {
+    let document = SessionDocument::read(&value).map_err(|fault| match fault {
         DocumentFault::Content(text) => of_model("InvalidDocumentContent", text),
         DocumentFault::Schema(_) => of_model("InvalidDocumentSchemaVersion", fault.to_string()),
-    })
+    })?;
+    session_logs::places(&document.logs, call.config)
+        .map(|_| ())
+        .map_err(|because| of_model("InvalidDocumentContent", because))
 }
 
 fn unknown(name: &str) -> Fault {

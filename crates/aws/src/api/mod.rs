@@ -7,6 +7,7 @@ pub(crate) mod describe_sessions;
 pub(crate) mod documents;
 pub(crate) mod get_connection_status;
 pub(crate) mod resume_session;
+mod session_logs;
 pub(crate) mod settings;
 pub(crate) mod start_session;
 pub(crate) mod terminate_session;

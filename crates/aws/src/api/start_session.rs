@@ -6,7 +6,7 @@
 //! Source: API reference of `StartSession`, API version 2014-11-06, read 2026-11; `BadRequest` is what the service
 //! answers in practice for combinations that do not fit.
 
-use super::{Call, of_model};
+use super::{Call, of_model, session_logs};
 use crate::channel::Lobby;
 use crate::channel::session::{Start, Way, run};
 use crate::proto::host::Purpose;
@@ -22,6 +22,7 @@ use ravelin_engine::gate::Ask;
 use ravelin_engine::leg::Absent;
 use ravelin_engine::{Control, Gate, Library, SessionLimits};
 use ravelin_model::policy::Action;
+use ravelin_model::recording::LogPlace;
 use ravelin_model::session::Kind;
 use ravelin_model::target::{LoginProof, Protocol};
 use ravelin_model::{DocumentName, Login, PrincipalName, Target};
@@ -78,6 +79,11 @@ impl Starter {
         let refused =
             |refusal| call.refused(refusal, map::instance_arn(call.region, &call.config.account_id, &instance));
         let (way, login, kind, action) = way(&plan, &target, &steering.document)?;
+        let logs = match way {
+            Way::Shell { .. } | Way::Command { .. } => steering.logs(call)?,
+            // As at AWS: what a port or an SSH connection carries is not logged.
+            Way::Direct | Way::Through(_) => Vec::new(),
+        };
         self.gate.permit(call.caller, action, &target).await.map_err(refused)?;
         let ask = Ask {
             target: Arc::clone(&target),
@@ -85,6 +91,7 @@ impl Starter {
             kind,
             document: Some(asked.document.clone()),
             reason: asked.reason,
+            logs,
             client: Arc::new(Absent),
         };
         let admission = self.gate.admit_within(call.caller, ask, steering.limits).await.map_err(refused)?;
@@ -119,7 +126,9 @@ impl Starter {
         };
         let mut document = document;
         document.run_as = document.run_as.or(preferences.run_as);
-        Ok(Steering { document, limits })
+        document.logs.bucket = document.logs.bucket.or(preferences.logs.bucket);
+        document.logs.group = document.logs.group.or(preferences.logs.group);
+        Ok(Steering { name: name.to_owned(), document, limits })
     }
 
     async fn document(&self, call: &Call<'_>, name: &str) -> Result<SessionDocument, Fault> {
@@ -148,8 +157,20 @@ impl Starter {
 }
 
 struct Steering {
+    name: String,
     document: SessionDocument,
     limits: SessionLimits,
+}
+
+impl Steering {
+    /// Where the output of a session goes: as its document has it, or the preferences.
+    fn logs(&self, call: &Call<'_>) -> Result<Vec<LogPlace>, Fault> {
+        let refused = |because| {
+            let text = format!("Document {} (or the preferences) cannot be used: {because}.", self.name);
+            of_model("InvalidDocument", text)
+        };
+        session_logs::places(&self.document.logs, call.config).map_err(refused)
+    }
 }
 
 /// The request with its members understood.

@@ -555,7 +555,10 @@ mod tests {
             owner: "d".to_owned(),
             reason: Some("e".to_owned()),
             details: Some("f".to_owned()),
-            output_url: Some(wire::SessionManagerOutputUrl {}),
+            output_url: Some(wire::SessionManagerOutputUrl {
+                s3_output_url: Some("g".to_owned()),
+                cloud_watch_output_url: Some("h".to_owned()),
+            }),
             max_session_duration: Some("60".to_owned()),
             access_type: "Standard",
         };

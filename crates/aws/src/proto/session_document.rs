@@ -1,8 +1,8 @@
 //! Session documents: text in, a plan out; and the parameters that a caller gives to one.
 //!
 //! A document of type `Session` says what kind of session it starts, with which properties and limits. Its texts may hold
-//! `{{ name }}`, where a parameter's value is put when a session starts. Everything that could not be kept (logs to a
-//! bucket, encryption by a key service) is refused when the document is written, not passed over when it is used.
+//! `{{ name }}`, where a parameter's value is put when a session starts. Everything that could not be kept
+//! (encryption by a key service) is refused when the document is written, not passed over when it is used.
 //!
 //! Source: "Session document schema" (schema version 1.0) and "Start a session with a document" of the AWS Systems
 //! Manager user guide, read 2026-11; the built-in documents as `aws ssm get-document` shows them there.
@@ -93,6 +93,30 @@ pub struct SessionDocument {
     pub run_as: Option<String>,
     /// What is typed into a shell on Linux when it starts.
     pub shell_profile: Option<String>,
+    /// Where the output of its sessions is put, where it says so.
+    pub logs: LogWishes,
+}
+
+/// Where a document wants the output of its sessions to be put.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogWishes {
+    /// In a bucket, one object for each session.
+    pub bucket: Option<LogWish>,
+    /// In a log group, one stream for each session.
+    pub group: Option<LogWish>,
+}
+
+/// A place that a document names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWish {
+    /// The bucket, or the log group.
+    pub name: String,
+    /// What stands before the names of objects, without slashes around it; may be empty.
+    pub prefix: String,
+    /// Whether a session may only start when what is there is encrypted.
+    pub encrypted: bool,
+    /// Whether lines are sent as they come, and not once the session is over.
+    pub streams: bool,
 }
 
 /// What a session does, with its parameters in place.
@@ -191,13 +215,13 @@ impl SessionDocument {
             Some(Value::Object(inputs)) => inputs,
             Some(_) => return Err(wrong("inputs must be an object")),
         };
-        for name in ["s3BucketName", "cloudWatchLogGroupName", "kmsKeyId"] {
-            if text(inputs, "inputs.", name)?.is_some_and(|value| !value.is_empty()) {
-                return Err(Fault::Content(format!(
-                    "inputs.{name} cannot be kept here: sessions are recorded by the bastion's own settings; leave it empty"
-                )));
-            }
+        if text(inputs, "inputs.", "kmsKeyId")?.is_some_and(|value| !value.is_empty()) {
+            return Err(wrong(
+                "inputs.kmsKeyId cannot be kept here: clients would ask AWS's own key service, and TLS protects the \
+                 channel; leave it empty",
+            ));
         }
+        let logs = log_wishes(inputs, session_type)?;
         let run_as = text(inputs, "inputs.", "runAsDefaultUser")?.filter(|user| !user.is_empty());
         let run_as_enabled = flag(inputs, "inputs.", "runAsEnabled")?;
         let shell_profile = match inputs.get("shellProfile") {
@@ -214,6 +238,7 @@ impl SessionDocument {
             duration_max: minutes(inputs, "maxSessionDuration", 1440)?,
             run_as: run_as.filter(|_| run_as_enabled),
             shell_profile: shell_profile.filter(|profile| !profile.trim().is_empty()),
+            logs,
         };
         document.check_shape()?;
         Ok(document)
@@ -394,6 +419,44 @@ fn parameter(name: &str, value: &Value) -> Result<Parameter, Fault> {
     };
     let allowed_pattern = text(map, &place, "allowedPattern")?.map(|pattern| compile(&place, &pattern)).transpose()?;
     Ok(Parameter { is_list: kind == "StringList", default, allowed_values, allowed_pattern })
+}
+
+/// Longest name of a bucket or a log group, and longest prefix of objects.
+const PLACE_BYTES_MAX: usize = 512;
+
+/// What a document says of logs. Names may be empty, as the preferences have them that AWS's console writes; then the
+/// other members say nothing.
+fn log_wishes(inputs: &Map<String, Value>, session_type: SessionType) -> Result<LogWishes, Fault> {
+    let named = |member: &'static str| -> Result<Option<String>, Fault> {
+        let name = text(inputs, "inputs.", member)?.filter(|name| !name.is_empty());
+        if let Some(name) = &name {
+            if name.len() > PLACE_BYTES_MAX || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                return Err(Fault::Content(format!("inputs.{member} is not a name")));
+            }
+            if session_type == SessionType::Port {
+                return Err(Fault::Content(format!(
+                    "inputs.{member} cannot be kept: sessions of type Port are not logged; leave it empty"
+                )));
+            }
+        }
+        Ok(name)
+    };
+    let (bucket, group) = (named("s3BucketName")?, named("cloudWatchLogGroupName")?);
+    let prefix = text(inputs, "inputs.", "s3KeyPrefix")?.unwrap_or_default();
+    let prefix = prefix.trim_matches('/');
+    let safe = |c: char| c.is_ascii_alphanumeric() || "!-_.'()".contains(c);
+    let fits = |part: &str| !part.is_empty() && part.chars().all(safe) && !matches!(part, "." | "..");
+    if prefix.len() > PLACE_BYTES_MAX || !(prefix.is_empty() || prefix.split('/').all(fits)) {
+        return Err(wrong("inputs.s3KeyPrefix may hold letters, digits, ! - _ . ' ( ) and slashes between them"));
+    }
+    let (s3_encrypted, group_encrypted) =
+        (flag(inputs, "inputs.", "s3EncryptionEnabled")?, flag(inputs, "inputs.", "cloudWatchEncryptionEnabled")?);
+    let streams = flag(inputs, "inputs.", "cloudWatchStreamingEnabled")?;
+    let wish = |name, prefix: &str, encrypted, streams| LogWish { name, prefix: prefix.to_owned(), encrypted, streams };
+    Ok(LogWishes {
+        bucket: bucket.map(|name| wish(name, prefix, s3_encrypted, false)),
+        group: group.map(|name| wish(name, "", group_encrypted, streams)),
+    })
 }
 
 /// The whole value has to match, whether or not the pattern says so.
@@ -583,12 +646,50 @@ mod tests {
         assert!(with("sessionType", json!("Shell")).contains("sessionType"));
         assert!(with("inputs", json!({"idleSessionTimeout": "61"})).contains("inputs.idleSessionTimeout"));
         assert!(with("inputs", json!({"maxSessionDuration": "0"})).contains("inputs.maxSessionDuration"));
-        assert!(with("inputs", json!({"s3BucketName": "logs"})).contains("inputs.s3BucketName"));
+        assert!(with("inputs", json!({"s3BucketName": "my logs"})).contains("inputs.s3BucketName"));
+        assert!(with("inputs", json!({"s3BucketName": 7})).contains("inputs.s3BucketName"));
+        for prefix in ["a//b", "../x", "a b", "ä", "a%2fb"] {
+            let inputs = json!({"s3BucketName": "logs", "s3KeyPrefix": prefix});
+            assert!(with("inputs", inputs).contains("inputs.s3KeyPrefix"), "{prefix}");
+        }
+        let streaming = json!({"cloudWatchLogGroupName": "/a", "cloudWatchStreamingEnabled": "sometimes"});
+        assert!(with("inputs", streaming).contains("inputs.cloudWatchStreamingEnabled"));
+        for member in ["s3BucketName", "cloudWatchLogGroupName"] {
+            let port = json!({
+                "schemaVersion": "1.0", "sessionType": "Port", "properties": {"portNumber": "22"},
+                "inputs": {member: "logs"},
+            });
+            let said = SessionDocument::read(&port).expect_err("a port is not logged").to_string();
+            assert!(said.contains(&format!("inputs.{member}")) && said.contains("Port"), "{said}");
+        }
         assert!(with("inputs", json!({"kmsKeyId": "alias/x"})).contains("inputs.kmsKeyId"));
         assert!(with("parameters", json!({"x": {"type": "Blob"}})).contains("parameters.x.type"));
         assert!(with("parameters", json!({"x": {"type": "String", "allowedPattern": "("}})).contains("allowedPattern"));
         assert!(with("sessionType", json!("Port")).contains("portNumber"));
         assert!(with("sessionType", json!("InteractiveCommands")).contains("commands"));
+    }
+
+    #[test]
+    fn places_for_logs_are_read_and_empty_names_are_none() {
+        let logs = |inputs: Value| {
+            let content = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
+            SessionDocument::read(&content).expect("a document").logs
+        };
+        let empty = json!({
+            "s3BucketName": "", "s3KeyPrefix": "", "s3EncryptionEnabled": true, "cloudWatchLogGroupName": "",
+            "cloudWatchEncryptionEnabled": true, "cloudWatchStreamingEnabled": true,
+        });
+        assert_eq!(logs(empty), LogWishes::default());
+        let wish = |name: &str, prefix: &str, encrypted, streams| {
+            Some(LogWish { name: name.to_owned(), prefix: prefix.to_owned(), encrypted, streams })
+        };
+        let both = json!({
+            "s3BucketName": "logs", "s3KeyPrefix": "/team/a/", "s3EncryptionEnabled": true,
+            "cloudWatchLogGroupName": "/ssm/sessions", "cloudWatchStreamingEnabled": true,
+        });
+        let wanted =
+            LogWishes { bucket: wish("logs", "team/a", true, false), group: wish("/ssm/sessions", "", false, true) };
+        assert_eq!(logs(both), wanted);
     }
 
     #[test]

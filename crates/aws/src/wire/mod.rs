@@ -66,7 +66,7 @@ pub struct Session {
     /// 1 to 1024 characters. AWS keeps it for future use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
-    /// Empty on active sessions and absent on others, as in AWS's examples.
+    /// Empty on active sessions, as in AWS's examples; absent on others unless their document has their output logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_url: Option<SessionManagerOutputUrl>,
     /// Minutes as text, `1` to `1440`.
@@ -76,9 +76,16 @@ pub struct Session {
     pub access_type: &'static str,
 }
 
-/// Both of its members are for future use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct SessionManagerOutputUrl {}
+/// Where the output of a session is. AWS keeps both members for future use; each has at most 2083 characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SessionManagerOutputUrl {
+    /// The object.
+    #[serde(rename = "S3OutputUrl", skip_serializing_if = "Option::is_none")]
+    pub s3_output_url: Option<String>,
+    /// The log stream.
+    #[serde(rename = "CloudWatchOutputUrl", skip_serializing_if = "Option::is_none")]
+    pub cloud_watch_output_url: Option<String>,
+}
 
 /// Input of `TerminateSession`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -169,7 +169,15 @@ impl World {
         // Targets are looked up as an operator; whether `who` may connect is asked at admission.
         let target = self.engine.gate.find(&self.caller("alice").await, target).expect("a target");
         let login = target.logins.first().map(|way| way.login.clone());
-        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: Some("a test".to_owned()), client };
+        let ask = Ask {
+            target,
+            login,
+            kind: Kind::Shell,
+            document: None,
+            reason: Some("a test".to_owned()),
+            logs: Vec::new(),
+            client,
+        };
         let admission = self.engine.gate.admit(&caller, ask).await.expect("an admission");
         admission.attach_target(FakeLeg::new());
         admission

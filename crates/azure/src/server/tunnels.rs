@@ -172,7 +172,8 @@ impl Edge {
         }
         let leg = TunnelLeg::new(socket);
         let client = Arc::clone(&leg);
-        let ask = Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, client };
+        let ask =
+            Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, logs: Vec::new(), client };
         let admission = self.gate.admit(&caller, ask).await?;
         tracing::info!(session = %admission.session(), "azure tunnel: a session was admitted");
         Ok(hand_over(upgrade, admission, leg, open))

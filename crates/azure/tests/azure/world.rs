@@ -200,7 +200,7 @@ impl World {
         let caller = ssh_caller(&self.engine, who).await;
         let target = self.engine.gate.find(&caller, target).expect("a target");
         let login = Some(Login::parse("root").expect("a login"));
-        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, client };
+        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, logs: Vec::new(), client };
         let admission = self.engine.gate.admit(&caller, ask).await.expect("admitted");
         admission.connected().await.expect("connected");
         admission

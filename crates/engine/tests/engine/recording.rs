@@ -5,17 +5,17 @@ use bytes::Bytes;
 use ravelin_engine::control::Reader;
 use ravelin_engine::gate::{Admission, Ask};
 use ravelin_engine::leg::Leg;
-use ravelin_engine::recording::Setup;
+use ravelin_engine::recording::{Outlets, Setup};
 use ravelin_engine::relay::{Broken as SinkBroken, Flow, Sink, Source, Stopped, Unit};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey};
 use ravelin_model::audit::AuditKind;
-use ravelin_model::ports::{Reading, Recorder, Store, Tape};
+use ravelin_model::ports::{Archive, Outlet, Reading, Recorder, Store, Tape};
 use ravelin_model::recording::{
-    Broken, Form, Head, Kept, Mode, Note, Purpose, Request, Rule, Terminal, What, WhenBroken,
+    Broken, Form, Head, Kept, LogKind, LogPlace, Mode, Note, Purpose, Request, Rule, Terminal, What, WhenBroken,
 };
 use ravelin_model::session::{EndReason, Kind, Recording};
-use ravelin_model::{Login, NodeId, Principal, Refusal, SessionId};
+use ravelin_model::{Login, NodeId, Principal, Refusal, Session, SessionId};
 use ravelin_store::SqliteStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -130,10 +130,14 @@ struct World {
 }
 
 async fn world(fault: Fault, when_broken: WhenBroken) -> World {
+    world_by(fault, Rule { mode: Mode::Full, when_broken, ..Rule::default() }, Outlets::new()).await
+}
+
+async fn world_by(fault: Fault, rule: Rule, outlets: Outlets) -> World {
     let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
     let alice = Principal { ssh_keys: vec![KEY.to_owned()], ..principal("alice", &["web"]) };
     let mut web = target("web-1", "127.0.0.1", 1, &["web"]);
-    web.recording = Rule { mode: Mode::Full, when_broken, ..Rule::default() };
+    web.recording = rule;
     let rules = rules(vec![alice], vec![web], Arc::new(PolicyFn(|_: &ravelin_model::policy::Question<'_>| Some(true))));
     let shown = Arc::default();
     let setup = Setup {
@@ -141,6 +145,7 @@ async fn world(fault: Fault, when_broken: WhenBroken) -> World {
         archive: Arc::clone(&store) as Arc<dyn ravelin_model::ports::Archive>,
         keep: Duration::from_secs(60),
         keep_by_class: BTreeMap::new(),
+        outlets,
     };
     let engine = Engine::start_recording(
         Arc::clone(&store) as Arc<dyn Store>,
@@ -159,6 +164,10 @@ impl World {
     }
 
     async fn open(&self, client: &Arc<FakeLeg>) -> Admission {
+        self.open_logged(client, Vec::new()).await.expect("admitted")
+    }
+
+    async fn open_logged(&self, client: &Arc<FakeLeg>, logs: Vec<LogPlace>) -> Result<Admission, Refusal> {
         let caller = self.caller().await;
         let ask = Ask {
             target: self.engine.gate.find(&caller, "web-1").expect("a target"),
@@ -166,11 +175,12 @@ impl World {
             kind: Kind::Shell,
             document: None,
             reason: None,
+            logs,
             client: Arc::clone(client) as Arc<dyn Leg>,
         };
-        let admission = self.engine.gate.admit(&caller, ask).await.expect("admitted");
+        let admission = self.engine.gate.admit(&caller, ask).await?;
         admission.connected().await.expect("connected");
-        admission
+        Ok(admission)
     }
 
     /// Waits until the session's recording is as wanted.
@@ -261,4 +271,103 @@ async fn what_passed_is_on_the_tape_and_its_end_and_its_readers_on_record() {
         let event = events.iter().find(|event| event.deed.kind == kind).expect("on record");
         assert_eq!(event.deed.actor.to_string(), "alice", "{kind}");
     }
+}
+
+/// A place that refuses some times before it takes something.
+#[derive(Default)]
+struct FakeOutlet {
+    refusals: Mutex<u32>,
+    taken: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Outlet for FakeOutlet {
+    async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
+        assert_eq!(output.next().await, Ok(None));
+        assert!(place.streams || (of.ended().is_some() && of.recording == Recording::Complete));
+        let mut refusals = self.refusals.lock().expect("not poisoned");
+        if *refusals > 0 {
+            *refusals -= 1;
+            return Err(Broken::new("away"));
+        }
+        self.taken.lock().expect("not poisoned").push(place.name(&of.draft.id));
+        Ok(())
+    }
+}
+
+fn place(kind: LogKind, holder: &str) -> LogPlace {
+    LogPlace { kind, holder: holder.to_owned(), prefix: "a".to_owned(), url: String::new(), streams: false }
+}
+
+#[tokio::test]
+async fn output_that_is_wanted_somewhere_is_recorded_whatever_the_rule_and_gets_there_at_last() {
+    let (good, bad) = (Arc::new(FakeOutlet::default()), Arc::new(FakeOutlet::default()));
+    *bad.refusals.lock().expect("not poisoned") = 2;
+    let outlets = Outlets::from([
+        ((LogKind::Object, "good".to_owned()), Arc::clone(&good) as Arc<dyn Outlet>),
+        ((LogKind::Stream, "bad".to_owned()), Arc::clone(&bad) as Arc<dyn Outlet>),
+    ]);
+    let world = world_by(Fault::None, Rule::default(), outlets).await;
+    let unknown = world.open_logged(&FakeLeg::new(), vec![place(LogKind::Object, "bad")]).await;
+    assert!(matches!(unknown.err(), Some(Refusal::Unavailable { .. })), "nobody takes it");
+    let places = vec![place(LogKind::Object, "good"), place(LogKind::Stream, "bad")];
+    let admission = world.open_logged(&FakeLeg::new(), places.clone()).await.expect("admitted");
+    let id = admission.session().clone();
+    let relay = admission.relay().channel(Purpose::Exec { command: "make".to_owned(), terminal: None }).await;
+    let _ended =
+        tokio::time::timeout(Duration::from_millis(100), relay.pump(Flow::Out, &mut Chatter, &mut Drain)).await;
+    drop(relay);
+    admission.end(EndReason::ClientClosed, "").await;
+    for _ in 0..1_000 {
+        if world.store.logs_waiting().await == Ok(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.store.logs_waiting().await, Ok(0));
+    assert!(world.shown.lock().expect("not poisoned").starts_with(b"chatter"));
+    assert_eq!(*good.taken.lock().expect("not poisoned"), [places[0].name(&id)], "once, although the other failed");
+    assert_eq!(*bad.taken.lock().expect("not poisoned"), [places[1].name(&id)]);
+    let row = world.store.session(&id).await.expect("readable").expect("a row");
+    assert_eq!((row.draft.recording_rule, row.draft.logs), (Some(Mode::Full), places));
+}
+
+#[tokio::test]
+async fn lines_that_are_wanted_as_they_come_are_sent_while_the_session_lives_and_looked_after_once_it_is_over() {
+    let outlet = Arc::new(FakeOutlet::default());
+    *outlet.refusals.lock().expect("not poisoned") = 1;
+    let taken = || outlet.taken.lock().expect("not poisoned").len();
+    let outlets = Outlets::from([((LogKind::Stream, "lines".to_owned()), Arc::clone(&outlet) as Arc<dyn Outlet>)]);
+    let world = world_by(Fault::None, Rule::default(), outlets).await;
+    let place = LogPlace { streams: true, ..place(LogKind::Stream, "lines") };
+    let admission = world.open_logged(&FakeLeg::new(), vec![place]).await.expect("admitted");
+    let relay = admission.relay().channel(shell()).await;
+    for _ in 0..1_000 {
+        if taken() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((taken(), world.store.logs_waiting().await), (1, Ok(1)), "sent, and still due");
+    drop(relay);
+    admission.end(EndReason::ClientClosed, "").await;
+    for _ in 0..1_000 {
+        if world.store.logs_waiting().await == Ok(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((taken(), world.store.logs_waiting().await), (2, Ok(0)));
+}
+
+#[tokio::test]
+async fn a_session_whose_output_is_wanted_ends_when_it_cannot_be_recorded_whatever_the_rule() {
+    let outlets =
+        Outlets::from([((LogKind::Object, "good".to_owned()), Arc::new(FakeOutlet::default()) as Arc<dyn Outlet>)]);
+    let rule = Rule { mode: Mode::Full, when_broken: WhenBroken::GoOn, ..Rule::default() };
+    let world = world_by(Fault::Begin, rule, outlets).await;
+    let admission = world.open_logged(&FakeLeg::new(), vec![place(LogKind::Object, "good")]).await.expect("admitted");
+    let relay = admission.relay().channel(shell()).await;
+    assert!(relay.is_over());
+    assert_eq!(admission.end(EndReason::TargetClosed, "").await.reason, EndReason::RecordingFailed);
 }

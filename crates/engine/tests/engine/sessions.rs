@@ -94,7 +94,7 @@ impl World {
         let target = self.engine.gate.find(who, "web-1")?;
         let login = Some(Login::parse("root").expect("a login"));
         let client = Arc::clone(leg) as Arc<dyn Leg>;
-        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, client };
+        let ask = Ask { target, login, kind: Kind::Shell, document: None, reason: None, logs: Vec::new(), client };
         self.engine.gate.admit(who, ask).await
     }
 
@@ -628,7 +628,7 @@ async fn left_over_sessions_end_before_the_next_life_serves() {
     let caller = engine.identity.ssh_key("bob", BOB_KEY, contact()).await.expect("known");
     let target = engine.gate.find(&caller, "web-1").expect("found");
     let client = FakeLeg::stuck();
-    let ask = Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, client };
+    let ask = Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, logs: Vec::new(), client };
     let admission = engine.gate.admit(&caller, ask).await.expect("admitted");
     let id = admission.session().clone();
     let next = start(Arc::clone(&store)).await;
@@ -875,7 +875,7 @@ async fn a_session_may_have_tighter_limits_than_its_node() {
     let ask = |client: Arc<FakeLeg>| {
         let target = world.engine.gate.find(&bob, "web-1").expect("a target");
         let login = Some(Login::parse("root").expect("a login"));
-        Ask { target, login, kind: Kind::Shell, document: None, reason: None, client }
+        Ask { target, login, kind: Kind::Shell, document: None, reason: None, logs: Vec::new(), client }
     };
     let seconds = |count: u64| Some(Duration::from_secs(count));
     let idle = SessionLimits { idle_max: seconds(1), duration_max: None };

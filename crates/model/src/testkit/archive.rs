@@ -1,8 +1,8 @@
 //! What every archive has to do, whichever database it stands on.
 
 use crate::ports::{Archive, Store};
-use crate::recording::{Act, ActKind, Head, Kept, Rule, Search, Source};
-use crate::session::{Activity, Actor, EndReason, Ending, Event};
+use crate::recording::{Act, ActKind, Head, Kept, LogKind, LogPlace, Rule, Search, Source};
+use crate::session::{Activity, Actor, Draft, EndReason, Ending, Event};
 use crate::testkit::store::draft;
 use crate::{NodeId, PrincipalName, Refusal, SessionId, TargetName, Time};
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ macro_rules! for_each_archive_case {
             a_search_is_no_language
             holds_and_retention
             a_session_stays_as_long_as_its_recording
+            output_is_due_until_each_place_has_it
         }
     };
 }
@@ -151,4 +152,55 @@ pub async fn a_session_stays_as_long_as_its_recording<S: Archive + Store>(archiv
     archive.removed(&id).await.expect("removed");
     assert_eq!(archive.prune_sessions(later, 10).await, Ok(1));
     assert!(archive.session(&id).await.expect("answered").is_none());
+}
+
+/// The output of a session is due once it is over and its recording settled, for each place until that has it; neither
+/// the row nor the recording goes before.
+pub async fn output_is_due_until_each_place_has_it<S: Archive + Store>(archive: &S) {
+    let node = NodeId::new(1);
+    let epoch = archive.start_node(&node).await.expect("a node starts").epoch;
+    let place = |kind, holder: &str| LogPlace {
+        kind,
+        holder: holder.to_owned(),
+        prefix: "a/b".to_owned(),
+        url: "https://logs.example.org".to_owned(),
+        streams: kind == LogKind::Stream,
+    };
+    let places = vec![place(LogKind::Object, "kept"), place(LogKind::Stream, "/kept")];
+    let logged = Draft { logs: places.clone(), ..draft("alice", 1, &node, epoch) };
+    let id = archive.open(logged).await.expect("opened").draft.id;
+    let other = archive.open(draft("alice", 2, &node, epoch)).await.expect("opened");
+    let due = async || {
+        let due = archive.logs_due(10).await.expect("answered");
+        due.iter().map(|(session, kind)| (session.draft.id.clone(), *kind)).collect::<Vec<_>>()
+    };
+    assert_eq!(archive.logs_waiting().await, Ok(2));
+    let recorded = vec![Event::RecordingBegan];
+    archive.apply(&id, recorded).await.expect("recorded");
+    for session in [&id, &other.draft.id] {
+        let ending = Ending::new(EndReason::ClientClosed, Actor::System, "");
+        let end = vec![Event::End { ending }, Event::Closed { activity: Activity::default() }];
+        archive.apply(session, end).await.expect("ended");
+    }
+    assert_eq!(due().await, [], "its recording is not whole yet");
+    let mut whole = kept("alice", 1, &[]);
+    whole.head.session = id.clone();
+    archive.note(&whole, Time::from_micros(1)).await.expect("noted");
+    archive.apply(&id, vec![Event::RecordingKept { digest: whole.digest }]).await.expect("kept");
+    assert_eq!(due().await, [(id.clone(), LogKind::Object), (id.clone(), LogKind::Stream)]);
+    assert_eq!(archive.logs_due(1).await.expect("answered").len(), 1);
+    let stored = archive.session(&id).await.expect("answered").expect("there");
+    assert_eq!(stored.draft.logs, places);
+    let later = archive.now().await.expect("a clock").plus(Duration::from_secs(1));
+    assert_eq!(archive.expired(later, 10).await.expect("answered"), []);
+    archive.log_done(&id, LogKind::Stream).await.expect("done");
+    archive.log_done(&id, LogKind::Stream).await.expect("doing it again changes nothing");
+    assert_eq!(due().await, [(id.clone(), LogKind::Object)]);
+    archive.removed(&id).await.expect("removed");
+    archive.prune_sessions(later, 10).await.expect("pruned");
+    assert!(archive.session(&id).await.expect("answered").is_some(), "the row is still needed");
+    archive.log_done(&id, LogKind::Object).await.expect("done");
+    assert_eq!((due().await, archive.logs_waiting().await), (Vec::new(), Ok(0)));
+    archive.prune_sessions(later, 10).await.expect("pruned");
+    assert_eq!(archive.session(&id).await, Ok(None));
 }

@@ -136,6 +136,7 @@ pub fn draft(owner: &str, random: u64, node: &NodeId, epoch: u64) -> Draft {
         reason: None,
         duration_max: None,
         recording_rule: Some(Mode::Metadata),
+        logs: Vec::new(),
         node: node.clone(),
         epoch,
         tags: BTreeMap::new(),

@@ -149,7 +149,7 @@ pub(crate) async fn play_recording(
     tag = "recordings",
     params(
         ("id" = String, Path, description = "The full id."),
-        ("form" = Option<String>, Query, description = "cast (default), cast3, text, html or events."),
+        ("form" = Option<String>, Query, description = "cast (default), cast3, text, html, lines or events."),
         ("channel" = Option<u32>, Query, description = "Which channel; the first with a terminal unless given.")
     ),
     responses(
@@ -168,7 +168,7 @@ pub(crate) async fn export_recording(
         match name.as_str() {
             "form" => {
                 let parsed = Form::from_word(&value)
-                    .ok_or_else(|| Refusal::invalid("form", "must be one of cast, cast3, text, html, events"))?;
+                    .ok_or_else(|| Refusal::invalid("form", "must be one of cast, cast3, text, html, lines, events"))?;
                 once(&mut form, "form", parsed)?;
             }
             "channel" => once(&mut channel, "channel", number("channel", &value)?)?,
@@ -324,7 +324,7 @@ fn answer(form: Form, id: Option<&SessionId>, body: Body) -> Response {
         Form::Cast | Form::Cast3 => ("application/x-asciicast", "cast"),
         Form::Text => ("text/plain; charset=utf-8", "txt"),
         Form::Html => ("text/html; charset=utf-8", "html"),
-        Form::Events => ("application/x-ndjson", "ndjson"),
+        Form::Lines | Form::Events => ("application/x-ndjson", "ndjson"),
     };
     let head = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store, no-transform")];
     match id {

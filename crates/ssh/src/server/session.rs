@@ -247,7 +247,8 @@ pub(super) async fn admit(connection: &Arc<Connection>, wish: Wish, client: Arc<
         (None, Some(way)) => way.login.clone(),
         (None, None) => return Err(format!("{} has no login of its own here: use ssh -J", target.name)),
     };
-    let ask = Ask { target, login: Some(login), kind: Kind::Tunnel, document: None, reason: None, client };
+    let ask =
+        Ask { target, login: Some(login), kind: Kind::Tunnel, document: None, reason: None, logs: Vec::new(), client };
     gate.admit(&connection.caller, ask).await.map_err(|refusal| in_words(&refusal, &name))
 }
 

@@ -69,7 +69,8 @@ async fn admit(connection: &Connection, to: &Destination, leg: Arc<ChannelLeg>) 
     let Some(target) = find(gate, &connection.caller, to) else {
         return Err(not_found(&to.host));
     };
-    let ask = Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, client: leg };
+    let ask =
+        Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, logs: Vec::new(), client: leg };
     gate.admit(&connection.caller, ask).await.map_err(|refusal| match refusal {
         // Not to be told from a target that is not there.
         Refusal::Denied { .. } | Refusal::NotFound { .. } => not_found(&to.host),

@@ -18,7 +18,15 @@ async fn admit(bastion: &Bastion) -> Admission {
     let caller = bastion.operator().await;
     let target = bastion.engine.gate.find(&caller, "web-1").expect("a target");
     let login = target.logins.first().map(|way| way.login.clone());
-    let ask = Ask { target, login, kind: Kind::Tunnel, document: None, reason: None, client: Arc::new(Absent) };
+    let ask = Ask {
+        target,
+        login,
+        kind: Kind::Tunnel,
+        document: None,
+        reason: None,
+        logs: Vec::new(),
+        client: Arc::new(Absent),
+    };
     bastion.engine.gate.admit(&caller, ask).await.expect("admitted")
 }
 

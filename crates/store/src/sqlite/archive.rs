@@ -4,13 +4,13 @@
 //! order is near enough to time, and a page costs what its words cost, not what the table holds.
 
 use super::refusal::from_sqlite;
-use super::row::{integer, json_map, map_from_json};
+use super::row::{self, SESSION_COLUMNS, integer, json_map, map_from_json};
 use super::write::record;
 use super::writer::Write;
 use ravelin_model::audit::{AuditKind, Deed};
-use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, Search, Source};
+use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, LogKind, Search, Source};
 use ravelin_model::session::Actor;
-use ravelin_model::{PrincipalName, Refusal, SessionId, TargetName, Time};
+use ravelin_model::{PrincipalName, Refusal, Session, SessionId, TargetName, Time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use std::collections::BTreeMap;
@@ -223,7 +223,9 @@ pub(super) fn expired(connection: &Connection, now: Time, limit: u32) -> Result<
         connection
             .prepare_cached(
                 "SELECT session FROM recordings INDEXED BY recordings_expiry \
-                 WHERE keep_until < ?1 AND removed = 0 AND hold IS NULL ORDER BY keep_until LIMIT ?2",
+                 WHERE keep_until < ?1 AND removed = 0 AND hold IS NULL \
+                 AND NOT EXISTS (SELECT 1 FROM logs_due AS d WHERE d.session = recordings.session) \
+                 ORDER BY keep_until LIMIT ?2",
             )?
             .query_map((now.as_micros(), limit), |row| row.get(0))?
             .collect()
@@ -242,4 +244,49 @@ pub(super) fn removed(write: &Write<'_>, session: &SessionId) -> Result<(), Refu
             .map_err(from_sqlite)?;
     }
     record(write, &deed(AuditKind::RecordingRemoved, Actor::System, session, &known, None)).map(|_| ())
+}
+
+/// Notes which places are to get the output of a new session.
+pub(super) fn insert_logs(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
+    for place in &session.draft.logs {
+        connection
+            .prepare_cached("INSERT INTO logs_due (session, place) VALUES (?1, ?2)")?
+            .execute((session.id().as_str(), place.kind.word()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn logs_due(connection: &Connection, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal> {
+    // From what is due to its session, and not through all sessions.
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS}, place FROM logs_due AS d CROSS JOIN sessions ON id = d.session \
+         WHERE ended IS NOT NULL AND recording IN ('none', 'complete', 'failed') ORDER BY ended, place LIMIT ?1"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
+    let mut rows = statement.query([limit]).map_err(from_sqlite)?;
+    let mut due = Vec::new();
+    while let Some(found) = rows.next().map_err(from_sqlite)? {
+        let place: String = found.get("place").map_err(from_sqlite)?;
+        let kind = LogKind::from_word(&place)
+            .ok_or_else(|| Refusal::internal(format!("{place:?} is no kind of place for sessions' output")))?;
+        due.push((row::session(found)?, kind));
+    }
+    Ok(due)
+}
+
+pub(super) fn logs_waiting(connection: &Connection) -> Result<u64, Refusal> {
+    connection
+        .prepare_cached("SELECT count(*) FROM logs_due")
+        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
+        .map(i64::unsigned_abs)
+        .map_err(from_sqlite)
+}
+
+pub(super) fn log_done(write: &Write<'_>, session: &SessionId, kind: LogKind) -> Result<(), Refusal> {
+    write
+        .tx
+        .prepare_cached("DELETE FROM logs_due WHERE session = ?1 AND place = ?2")
+        .and_then(|mut statement| statement.execute((session.as_str(), kind.word())))
+        .map(|_| ())
+        .map_err(from_sqlite)
 }

@@ -3,7 +3,7 @@
 use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::principal::AuthMethod;
-use ravelin_model::recording::Mode;
+use ravelin_model::recording::{LogKind, LogPlace, Mode};
 use ravelin_model::session::{Activity, Actor, Draft, EndReason, Ending, Kind, Phase, Recording, State};
 use ravelin_model::target::{Protocol, TargetSnapshot};
 use ravelin_model::{
@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(super) const SESSION_COLUMNS: &str = "state, connected, end_reason, end_actor, end_detail, since, ended, id, \
     principal, groups, auth, client_address, client_software, target_id, target_name, target_address, target_port, \
     target_labels, target_aliases, login, protocol, kind, document, reason, duration_max, node, epoch, tags, last_activity, \
-    bytes_in, bytes_out, recording, recording_digest, recording_rule, created";
+    bytes_in, bytes_out, recording, recording_digest, recording_rule, logs, created";
 
 /// The columns that [`event`] reads.
 pub(super) const EVENT_COLUMNS: &str = "seq, at, kind, actor, session, facts";
@@ -53,12 +53,12 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             "INSERT INTO sessions (created, id, principal, groups, auth, client_address, client_ip, client_software, \
              target_id, target_name, target_address, target_port, target_labels, target_aliases, login, protocol, \
              kind, document, reason, duration_max, node, epoch, tags, state, connected, since, ended, span, end_reason, end_actor, \
-             end_detail, last_activity, bytes_in, bytes_out, recording, recording_digest, recording_rule) VALUES \
+             end_detail, last_activity, bytes_in, bytes_out, recording, recording_digest, recording_rule, logs) VALUES \
              (:created, :id, :principal, :groups, :auth, :client_address, :client_ip, :client_software, :target_id, \
              :target_name, :target_address, :target_port, :target_labels, :target_aliases, :login, :protocol, :kind, \
              :document, :reason, :duration_max, :node, :epoch, :tags, :state, :connected, :since, :ended, :span, :end_reason, \
              :end_actor, :end_detail, :last_activity, :bytes_in, :bytes_out, :recording, :recording_digest, \
-             :recording_rule)",
+             :recording_rule, :logs)",
         )?
         .execute(named_params! {
             ":created": session.created.as_micros(),
@@ -98,6 +98,7 @@ pub(super) fn insert_session(connection: &Connection, session: &Session) -> rusq
             ":recording": session.recording.word(),
             ":recording_digest": session.recording_digest,
             ":recording_rule": draft.recording_rule.map(Mode::word),
+            ":logs": (!draft.logs.is_empty()).then(|| logs_to_json(&draft.logs)),
         })
         .map(|_| ())
 }
@@ -212,6 +213,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
         reason: value(row, "reason")?,
         duration_max: value::<Option<i64>>(row, "duration_max")?.map(|at| Duration::from_micros(at.unsigned_abs())),
         recording_rule: parsed_if_set(row, "recording_rule", Mode::from_word)?,
+        logs: parsed_if_set(row, "logs", logs_from_json)?.unwrap_or_default(),
         node: parsed(row, "node", ok(NodeId::parse))?,
         epoch: count(row, "epoch")?,
         tags: parsed(row, "tags", map_from_json)?,
@@ -224,6 +226,19 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Refusal> {
     let recording = parsed(row, "recording", Recording::from_word)?;
     let recording_digest = value(row, "recording_digest")?;
     Ok(Session { draft, created: time(row, "created")?, activity, recording, recording_digest, phase })
+}
+
+fn logs_to_json(logs: &[LogPlace]) -> String {
+    let logs = logs.iter().map(|place| (place.kind.word(), &place.holder, &place.prefix, &place.url, place.streams));
+    serde_json::json!(logs.collect::<Vec<_>>()).to_string()
+}
+
+fn logs_from_json(text: &str) -> Option<Vec<LogPlace>> {
+    let logs: Vec<(String, String, String, String, bool)> = serde_json::from_str(text).ok()?;
+    let place = |(kind, holder, prefix, url, streams): (String, String, String, String, bool)| {
+        Some(LogPlace { kind: LogKind::from_word(&kind)?, holder, prefix, url, streams })
+    };
+    logs.into_iter().map(place).collect()
 }
 
 /// Reads a row that begins with [`EVENT_COLUMNS`].

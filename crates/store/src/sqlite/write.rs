@@ -5,10 +5,10 @@
 //! sessions of the new life only. So a process that was declared dead finds its own sessions ended: whatever it still
 //! tries to [`apply`] is refused by the transition table, and what it tries to [`flush`] is passed over.
 
-use super::ledger;
 use super::refusal::from_sqlite;
 use super::row::{self, SESSION_COLUMNS, integer};
 use super::writer::Write;
+use super::{archive, ledger};
 use ravelin_model::audit::{self, AuditKind, Deed};
 use ravelin_model::credential::Credential;
 use ravelin_model::ports::{Applied, NodeStart};
@@ -87,6 +87,7 @@ pub(super) fn open(write: &Write<'_>, draft: Draft) -> Result<Session, Refusal> 
     let (session, effects) = Session::open(draft, write.clock.now());
     row::insert_session(write.tx, &session)
         .and_then(|()| insert_names_and_pairs(write.tx, &session))
+        .and_then(|()| archive::insert_logs(write.tx, &session))
         .map_err(from_sqlite)?;
     write_audit(write, &session, &effects, session.created)?;
     Ok(session)
@@ -192,7 +193,8 @@ fn prune_ended(connection: &Connection, before: Time, limit: u32) -> rusqlite::R
     let doomed: Vec<i64> = connection
         .prepare_cached(
             "SELECT created FROM sessions INDEXED BY sessions_ended WHERE ended < ?1 AND NOT EXISTS \
-             (SELECT 1 FROM recordings AS r WHERE r.session = sessions.id AND r.removed = 0) ORDER BY ended LIMIT ?2",
+             (SELECT 1 FROM recordings AS r WHERE r.session = sessions.id AND r.removed = 0) AND NOT EXISTS \
+             (SELECT 1 FROM logs_due AS d WHERE d.session = sessions.id) ORDER BY ended LIMIT ?2",
         )?
         .query_map((before.as_micros(), limit), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;

@@ -24,6 +24,7 @@ mod powershell;
 mod recordings;
 mod recordings_aws;
 mod report;
+mod session_logs;
 mod sinks;
 mod ssh;
 mod ssm;

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     ahead_bytes_max: 1000,
     ahead_messages_max: 8,
     waiting_bytes_max: 1000,
+    waiting_bytes_max_when_blocked: 16 * 1024,
 };
 
 fuzz_target!(|data: &[u8]| {

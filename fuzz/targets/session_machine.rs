@@ -34,6 +34,7 @@ fn draft() -> Draft {
         node: NodeId::new(1),
         epoch: 1,
         recording_rule: None,
+        logs: Vec::new(),
         tags: Default::default(),
     }
 }

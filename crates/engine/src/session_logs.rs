@@ -1,5 +1,5 @@
-//! Puts the output of sessions where their documents want it, once each is over or line by line: the engine's half, which knows what is
-//! due, and never how a place is spoken to.
+//! Puts the output of sessions where their documents want it, once each is over or line by line: the engine's half, which
+//! knows what is due, and never how a place is spoken to.
 //!
 //! INVARIANT: what is due is taken from the store's list only once its place has all of it, or once it is certain that
 //! there is nothing to put there. The list is written with the session's own row, and the output is read from its

@@ -1,7 +1,10 @@
 //! `ravelin` in the place of AWS's session-manager-plugin: the stock aws CLI starts it, `ssh` and `scp` go through it.
 
-use ravelin_e2e::carry::noise;
+use super::forwards::{forward_by, interrupt};
+use ravelin_e2e::carry::{echo, noise, there_and_back};
 use ravelin_e2e::{Running, Said, Server, binary, eventually, need, run, run_with};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +16,7 @@ pub(super) struct Bed {
     pub(super) server: Server,
     path: String,
     plugin: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bed {
@@ -25,7 +28,7 @@ impl Bed {
         assert!(made.contains("session-manager-plugin -> "), "{made}");
         let path = format!("{dir}:{}", std::env::var("PATH").unwrap_or_default());
         let plugin = folder.path().join("session-manager-plugin");
-        Bed { server, path, plugin, _folder: folder }
+        Bed { server, path, plugin, folder }
     }
 
     pub(super) fn target(&self) -> &str {
@@ -124,6 +127,37 @@ fn a_command_keeps_its_streams_apart_and_tells_its_exit_code() {
     assert!(said.err.contains("err\n"), "{said:?}");
     let said = command("exit 9");
     assert!(said.err.contains("returned non-zero exit status 9"), "{said:?}");
+}
+
+#[test]
+fn the_second_generation_of_the_aws_cli_has_every_kind_of_session() {
+    let stock = need!("E2E_AWS2");
+    let program = need!("E2E_SSH");
+    let bed = Bed::new();
+    // Version 2.9 knows no variable for the endpoint.
+    let aws = bed.folder.path().join("aws");
+    let script = format!("#!/bin/sh\nexec {} --endpoint-url \"$AWS_ENDPOINT_URL_SSM\" \"$@\"\n", stock.display());
+    std::fs::write(&aws, script).expect("a script");
+    std::fs::set_permissions(&aws, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let mut shell = Running::start(&mut bed.in_terminal(&aws, &[]));
+    shell.expect("Starting session with SessionId: ");
+    shell.send("echo a$((40+2))b; exit\r");
+    shell.expect("a42b");
+    shell.expect("Exiting session with sessionId: ");
+    assert_eq!(shell.wait(), 0, "{}", shell.printed());
+    let parameters = r#"{"command":["echo out; echo err >&2; exit 9"]}"#;
+    let command = ["--document-name", "AWS-StartNonInteractiveCommand", "--parameters", parameters];
+    let said = run(&mut bed.aws(&aws, &command));
+    assert_eq!(said.out, "out\n", "{said:?}");
+    assert!(said.err.contains("err\n") && said.err.contains("returned non-zero exit status 9"), "{said:?}");
+    let port = target_port(&bed.server);
+    let said = run(ssh(&bed, &aws, &program).args(["-p", &port, "127.0.0.1", "echo out; exit 5"]));
+    assert_eq!((said.code, said.out.as_str()), (5, "out\n"), "{said:?}");
+    let parameters = format!("portNumber={}", echo());
+    let forward = ["--document-name", "AWS-StartPortForwardingSession", "--parameters", &parameters];
+    let (session, port) = forward_by(&mut bed.aws(&aws, &forward));
+    there_and_back(TcpStream::connect(("127.0.0.1", port)).expect("it listens"), &noise(1 << 20));
+    interrupt(&bed, session);
 }
 
 /// `ssh` options that make it go through the plugin.

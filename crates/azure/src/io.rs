@@ -76,6 +76,8 @@ pub(crate) async fn serve(socket: WebSocket, admission: Admission, leg: Arc<Tunn
             drop(said);
             // The engine closes both sockets now; to be known as closed, ours has to be let go of.
             drop(client);
+            // Whoever sees the session ended finds its token gone.
+            drop(open);
             admission.end(ending.reason, &ending.detail).await;
             return;
         }
@@ -88,6 +90,7 @@ pub(crate) async fn serve(socket: WebSocket, admission: Admission, leg: Arc<Tunn
     }
     drop(said);
     drop(client);
+    drop(open);
     admission.end(reason, &detail).await;
 }
 

@@ -158,6 +158,16 @@ async fn world_by(fault: Fault, rule: Rule, outlets: Outlets) -> World {
 }
 
 impl World {
+    /// Waits until no session's output is due anywhere; whoever asks afterwards sees whether that came about.
+    async fn all_logs_are_out(&self) {
+        for _ in 0..1_000 {
+            if self.store.logs_waiting().await == Ok(0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn caller(&self) -> Caller {
         let contact = Contact { address: SocketAddr::from(([192, 0, 2, 7], 4711)), software: "test".to_owned() };
         self.engine.identity.ssh_key("alice", KEY, contact).await.expect("a known key")
@@ -318,12 +328,7 @@ async fn output_that_is_wanted_somewhere_is_recorded_whatever_the_rule_and_gets_
         tokio::time::timeout(Duration::from_millis(100), relay.pump(Flow::Out, &mut Chatter, &mut Drain)).await;
     drop(relay);
     admission.end(EndReason::ClientClosed, "").await;
-    for _ in 0..1_000 {
-        if world.store.logs_waiting().await == Ok(0) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    world.all_logs_are_out().await;
     assert_eq!(world.store.logs_waiting().await, Ok(0));
     assert!(world.shown.lock().expect("not poisoned").starts_with(b"chatter"));
     assert_eq!(*good.taken.lock().expect("not poisoned"), [places[0].name(&id)], "once, although the other failed");
@@ -351,12 +356,7 @@ async fn lines_that_are_wanted_as_they_come_are_sent_while_the_session_lives_and
     assert_eq!((taken(), world.store.logs_waiting().await), (1, Ok(1)), "sent, and still due");
     drop(relay);
     admission.end(EndReason::ClientClosed, "").await;
-    for _ in 0..1_000 {
-        if world.store.logs_waiting().await == Ok(0) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    world.all_logs_are_out().await;
     assert_eq!((taken(), world.store.logs_waiting().await), (2, Ok(0)));
 }
 

@@ -1,7 +1,6 @@
 //! asciinema's own player, in a real Chromium, plays what is exported here to the screen that it ought to be.
 
-use super::recordings::{export, on_a_terminal, recorded};
-use avt::Terminal;
+use super::recordings::{drawn, export, on_a_terminal, recorded};
 use ravelin_e2e::{PATIENCE, Running, Server, kill, need};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -89,30 +88,6 @@ fn serve(stream: TcpStream, page: &str) -> Option<String> {
     (length > 0).then(|| String::from_utf8_lossy(&body).into_owned())
 }
 
-/// The screen that a cast of either version leads to, as `avt` has it.
-fn judged(cast: &str) -> Vec<String> {
-    let mut lines = cast.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let header = lines.next().expect("a header");
-    let side = |two: &str, three: &str| {
-        let side = header[two].as_u64().or_else(|| header["term"][three].as_u64()).expect("a size");
-        usize::try_from(side).expect("small")
-    };
-    let mut terminal = Terminal::new(side("width", "cols"), side("height", "rows")).expect("a terminal");
-    for event in lines {
-        let text = event[2].as_str().expect("a text");
-        match event[1].as_str() {
-            Some("o") => terminal.feed(text),
-            Some("r") => {
-                let (columns, rows) = text.split_once('x').expect("a size");
-                terminal.resize(columns.parse().expect("a number"), rows.parse().expect("a number"));
-            }
-            Some("x" | "i") => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    super::recordings::screen(&terminal)
-}
-
 #[test]
 fn asciinemas_player_shows_what_is_exported_in_both_versions() {
     let (chromium, player) = (need!("E2E_CHROMIUM"), need!("E2E_ASCIINEMA_PLAYER"));
@@ -144,10 +119,10 @@ fn asciinemas_player_shows_what_is_exported_in_both_versions() {
     let _seen = on_a_terminal(&server, &python, &ssh, &steps);
     let session = recorded(&server);
     let id = session["id"].as_str().expect("an id");
-    for (form, version) in [("cast", 2), ("cast3", 3)] {
+    for (form, version, size) in [("cast", 2, ["/width", "/height"]), ("cast3", 3, ["/term/cols", "/term/rows"])] {
         let cast = export(&server, id, form);
         assert!(cast.starts_with('{') && cast.contains(&format!("\"version\":{version}")), "{form}: {cast}");
-        let wanted = judged(&cast);
+        let wanted = drawn(&cast, size, &["x", "i"]);
         for text in ["middle", "\u{6f22}\u{5b57}", "\u{1f642}", "<&>\"end", "crimson truecolour"] {
             assert!(wanted.iter().any(|line| line.contains(text)), "{text}: {wanted:?}");
         }

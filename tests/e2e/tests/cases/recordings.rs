@@ -49,10 +49,18 @@ pub(super) fn shown(cast: &str) -> String {
 
 /// The screen that a cast leads to.
 pub(super) fn played(cast: &str) -> Vec<String> {
+    drawn(cast, ["/width", "/height"], &[])
+}
+
+/// The same for a cast whose header has the size in these two places, and with events of kinds that change no screen.
+pub(super) fn drawn(cast: &str, size: [&str; 2], unseen: &[&str]) -> Vec<String> {
     let mut lines = cast.lines();
     let header: Value = serde_json::from_str(lines.next().expect("a header")).expect("JSON");
-    let side = |name: &str| usize::try_from(header[name].as_u64().expect("a size")).expect("small");
-    let mut terminal = Terminal::new(side("width"), side("height")).expect("a terminal");
+    let [columns, rows] = size.map(|place| {
+        let side = header.pointer(place).and_then(Value::as_u64).expect("a size");
+        usize::try_from(side).expect("small")
+    });
+    let mut terminal = Terminal::new(columns, rows).expect("a terminal");
     for line in lines {
         let event: Value = serde_json::from_str(line).expect("JSON");
         let text = event[2].as_str().expect("a text");
@@ -62,6 +70,7 @@ pub(super) fn played(cast: &str) -> Vec<String> {
                 let (columns, rows) = text.split_once('x').expect("a size");
                 terminal.resize(columns.parse().expect("a number"), rows.parse().expect("a number"));
             }
+            Some(kind) if unseen.contains(&kind) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -137,6 +137,8 @@ impl Program {
                 run_on_terminal(&mut self.child, &self.group, pty, &control, inlet, &outlet, &closed).await
             }
         };
+        // A client that has sent its own end of file closes the channel when it sees ours, and the library answers a
+        // close with a close at once: what is told later would be lost. So the end of file comes after the status.
         let told = match ended {
             // Nobody is left to be told.
             Ended::Abandoned => return,
@@ -151,7 +153,7 @@ impl Program {
                 true
             }
         };
-        if !told || outlet.close().await.is_err() {
+        if !told || outlet.eof().await.is_err() || outlet.close().await.is_err() {
             debug!("connection was gone before the end of a program could be told");
         }
     }
@@ -165,8 +167,8 @@ enum Ended {
     Abandoned,
 }
 
-/// Three pipes. The channel's output ends when both of the program's do, which may be after its end, when a process
-/// it left in the background still holds them.
+/// Three pipes. All is over when both of the program's outputs have ended, which may be after its own end, when a
+/// process it left in the background still holds them, and when it has ended itself.
 async fn run_on_pipes(
     child: &mut Child,
     group: &Group,
@@ -182,7 +184,6 @@ async fn run_on_pipes(
         let output = async {
             let (out, err) = tokio::join!(copy_out(stdout, outlet, None), copy_out(stderr, outlet, Some(STDERR)));
             out.and(err)?;
-            outlet.eof().await.map_err(io::Error::other)?;
             group.wait(child).await
         };
         tokio::select! {
@@ -213,14 +214,12 @@ async fn run_on_terminal(
                 tokio::select! {
                     copied = &mut output => {
                         copied?;
-                        outlet.eof().await.map_err(io::Error::other)?;
                         return group.wait(child).await;
                     }
                     status = group.wait(child) => status?,
                 }
             };
             drain(&mut reader, outlet).await?;
-            outlet.eof().await.map_err(io::Error::other)?;
             Ok(status)
         };
         tokio::select! {

@@ -229,6 +229,21 @@ async fn a_command_tells_its_status_and_keeps_its_outputs_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_closes_its_outputs_first_still_tells_its_status() {
+    let bench = bench_or_skip!();
+    let socket = bench.here("master").display().to_string();
+    let mut master = bench.ssh(["-M", "-S", &socket, "-N", "demo"]).spawn().expect("the master runs");
+    eventually("the master listens", || bench.here("master").exists()).await;
+    for through in [socket.as_str(), "none"] {
+        let mut ssh = bench.ssh(["-S", through, "demo", "cat; exec >&- 2>&-; sleep 1; exit 3"]);
+        let ran = output_of_input(&mut ssh, b"done".to_vec()).await;
+        assert_eq!(ran.status.code(), Some(3), "{through}: {}", text(&ran.stderr));
+        assert_eq!(text(&ran.stdout), "done", "{through}");
+    }
+    master.kill().await.expect("killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_death_by_signal_is_told_as_such() {
     let bench = bench_or_skip!();
     let ran = output(&mut bench.ssh(["-v", "demo", "kill -TERM $$"])).await;

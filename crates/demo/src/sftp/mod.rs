@@ -45,6 +45,7 @@ pub(crate) async fn serve(mut inlet: Inlet, outlet: ChannelWriteHalf<Msg>, home:
         Err(error) => {
             debug!(%error, "file server ended");
             let _gone = outlet.exit_status(1).await;
+            let _gone = outlet.eof().await;
             let _gone = outlet.close().await;
         }
     }

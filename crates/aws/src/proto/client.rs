@@ -109,7 +109,7 @@ enum Phase {
 pub struct Client {
     delivery: Delivery,
     phase: Phase,
-    /// When the handshake must be done.
+    /// When the handshake must be done; while there is a connection, and the session has not begun.
     by: Option<Instant>,
     chunk: usize,
     ravelin: bool,
@@ -132,12 +132,16 @@ impl Client {
 
     /// See [`Delivery::attach`].
     pub fn attach(&mut self, now: Instant) {
-        self.by.get_or_insert(now + HANDSHAKE_MAX);
+        self.by = match &self.phase {
+            Phase::Unknown | Phase::Agreed(_) => Some(now + HANDSHAKE_MAX),
+            Phase::Begun | Phase::Over => None,
+        };
         self.delivery.attach(now);
     }
 
     /// See [`Delivery::detach`].
     pub fn detach(&mut self) {
+        self.by = None;
         self.delivery.detach();
     }
 
@@ -509,6 +513,33 @@ mod tests {
         server.now += HANDSHAKE_MAX;
         let Some(Event::Broken(because)) = server.client.poll_event(server.now) else { panic!("not given up") };
         assert!(because.contains("Telnet"));
+    }
+
+    #[test]
+    fn a_session_that_has_begun_is_not_to_begin_again_after_a_lost_connection() {
+        let mut server = Server::new();
+        let begun = server.say(PayloadType::Output, "$ ");
+        assert!(matches!(begun[..], [Event::Begun(_), Event::Output(_)]), "{begun:?}");
+        server.client.detach();
+        server.client.attach(server.now);
+        server.now += HANDSHAKE_MAX;
+        assert_eq!(server.client.poll_event(server.now), None);
+        assert!(matches!(server.say(PayloadType::Output, "more")[..], [Event::Output(_)]));
+    }
+
+    #[test]
+    fn only_time_with_a_connection_counts_before_a_session_begins() {
+        let mut server = Server::new();
+        for _connection in 0..3 {
+            server.now += HANDSHAKE_MAX / 2;
+            assert_eq!(server.client.poll_event(server.now), None);
+            server.client.detach();
+            server.now += HANDSHAKE_MAX;
+            assert_eq!(server.client.poll_event(server.now), None);
+            server.client.attach(server.now);
+        }
+        server.now += HANDSHAKE_MAX;
+        assert!(matches!(server.client.poll_event(server.now), Some(Event::Broken(_))));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! `ravelin check`: everything that is wrong with a configuration, before it runs.
 
 use crate::config::{self, Bind, Config, Loaded, Tls, Weight, units};
-use crate::serve::node::Sockets;
+use crate::serve::node::{Sockets, outlets};
 use crate::state::StateDir;
-use ravelin_recordings::{Far, FarFault};
+use ravelin_model::recording::LogKind;
+use ravelin_recordings::Far;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Longest that the object store of recordings may take to answer.
+/// Longest that a place for recordings or for the output of sessions may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(20);
 
 /// What `ravelin check` is told.
@@ -49,7 +51,7 @@ async fn report(args: &CheckArgs) -> (String, bool) {
                 let faults: String = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
                 return (format!("{warnings}{faults}{path} cannot be run\n"), false);
             }
-            let unreached = unreached(&loaded).await;
+            let unreached = unreached(&loaded.config).await;
             (format!("{warnings}{unreached}{path} is fine\n{}", summary(&loaded)), true)
         }
         Err(refused) => {
@@ -61,18 +63,38 @@ async fn report(args: &CheckArgs) -> (String, bool) {
     }
 }
 
-/// A warning when the object store of recordings does not do what it has to. It may be there once it is needed, so it is
-/// no error.
-async fn unreached(loaded: &Loaded) -> String {
-    let Some(store) = &loaded.config.recordings.store else { return String::new() };
-    let said = match Far::new(store) {
-        Ok(far) => tokio::time::timeout(REACH_MAX, far.probe()).await.unwrap_or_else(|_| {
-            let seconds = REACH_MAX.as_secs();
-            Err(FarFault::Failed(format!("{} does not answer within {seconds} s", far.place())))
-        }),
-        Err(fault) => Err(fault),
-    };
-    said.map_or_else(|fault| format!("warning: recordings.store: {fault}\n"), |()| String::new())
+/// Warnings when the object store of recordings, or a place for the output of sessions, does not do what it has to. It
+/// may be there once it is needed, so it is no error.
+async fn unreached(config: &Config) -> String {
+    let mut said = Vec::new();
+    if let Some(store) = &config.recordings.store {
+        let outcome = match Far::new(store) {
+            Ok(far) => reach(far.place(), far.probe()).await,
+            Err(fault) => Err(fault.to_string()),
+        };
+        said.push(("recordings.store".to_owned(), outcome));
+    }
+    match outlets(config) {
+        Ok(outlets) => {
+            for ((kind, name), outlet) in outlets {
+                let table = match kind {
+                    LogKind::Object => "log_buckets",
+                    LogKind::Stream => "log_groups",
+                };
+                said.push((format!("aws.{table} {name:?}"), reach(&outlet.destination(), outlet.probe()).await));
+            }
+        }
+        Err(error) => said.push(("aws".to_owned(), Err(format!("{error:#}")))),
+    }
+    let warning = |(key, outcome): (String, Result<(), String>)| Some(format!("warning: {key}: {}\n", outcome.err()?));
+    said.into_iter().filter_map(warning).collect()
+}
+
+async fn reach<E: Display>(place: &str, probe: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+    match tokio::time::timeout(REACH_MAX, probe).await {
+        Ok(said) => said.map_err(|error| error.to_string()),
+        Err(_elapsed) => Err(format!("{place} does not answer within {} s", REACH_MAX.as_secs())),
+    }
 }
 
 fn summary(loaded: &Loaded) -> String {

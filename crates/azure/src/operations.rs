@@ -8,7 +8,9 @@ use ravelin_model::{PrincipalName, Refusal};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Who asks for what: a second request of the same kind is answered with what the first one began.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -72,33 +74,41 @@ struct Shelf {
 pub(crate) struct Begun {
     /// The operation's id, under which its answer is kept.
     pub(crate) id: String,
-    done: watch::Receiver<bool>,
+    /// Since when the answer is kept.
+    done: watch::Receiver<Option<Instant>>,
+    is_fetched: bool,
 }
 
 impl Begun {
-    /// Resolves when the answer is kept.
-    pub(crate) async fn done(&self) {
+    /// How long an answer that nobody fetched waits for the request to be repeated. What is older says too little of how
+    /// things are now.
+    const REPEAT_MAX: Duration = Duration::from_secs(60);
+
+    /// Resolves when the answer is kept. Whether it is what a repeated request asks for: nobody has had it yet, and it has
+    /// just been made.
+    pub(crate) async fn done(&self) -> bool {
         let mut done = self.done.clone();
         // A sender that is gone has no answer to come either.
-        let _gone = done.wait_for(|done| *done).await.is_ok();
+        let since = done.wait_for(Option::is_some).await.map_or(None, |since| *since);
+        !self.is_fetched && since.is_some_and(|since| since.elapsed() <= Self::REPEAT_MAX)
     }
 
     fn is_done(&self) -> bool {
-        *self.done.borrow() || self.done.has_changed().is_err()
+        self.done.borrow().is_some() || self.done.has_changed().is_err()
     }
 }
 
 /// An operation that is being made; told when it is done, and given up when it is dropped.
 pub(crate) struct Making {
     id: String,
-    done: watch::Sender<bool>,
+    done: watch::Sender<Option<Instant>>,
     shelf: Arc<Mutex<Shelf>>,
 }
 
 impl Making {
     /// The answer is kept.
     pub(crate) fn done(self) {
-        self.done.send_replace(true);
+        self.done.send_replace(Some(Instant::now()));
     }
 }
 
@@ -135,8 +145,8 @@ impl Operations {
         if is_full(&shelf) {
             return Err(Refusal::LimitReached { limit: "answers that are being made".to_owned(), retry_after: None });
         }
-        let (sender, done) = watch::channel(false);
-        shelf.by_question.insert(question, Begun { id: id.clone(), done });
+        let (sender, done) = watch::channel(None);
+        shelf.by_question.insert(question, Begun { id: id.clone(), done, is_fetched: false });
         shelf.making.insert(id.clone());
         Ok(Making { id, done: sender, shelf: Arc::clone(&self.shelf) })
     }
@@ -146,6 +156,13 @@ impl Operations {
         let mut shelf = hold(&self.shelf);
         if shelf.by_question.get(question).is_some_and(|begun| begun.id == id) {
             shelf.by_question.remove(question);
+        }
+    }
+
+    /// Notes that somebody has had the answer of that id.
+    pub(crate) fn fetched(&self, id: &str) {
+        for begun in hold(&self.shelf).by_question.values_mut().filter(|begun| begun.id == id) {
+            begun.is_fetched = true;
         }
     }
 

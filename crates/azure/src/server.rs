@@ -327,14 +327,16 @@ impl Edge {
     }
 
     /// The answer at once, or, when it takes too long or the caller prefers that, the word to come for it later. A request
-    /// that repeats one whose answer came later gets that answer.
+    /// that repeats one whose answer came later gets that answer, and one of its own, at once, when that was fetched or is
+    /// old.
     async fn later(self: &Arc<Self>, call: Call, at_once: bool) -> Result<Given, Fault> {
         let question = Question::new(call.caller.name(), call.operation.name(), &call.body);
         if let Some(begun) = self.operations.begun(&question) {
             return match tokio::time::timeout(self.config.respond_within, begun.done()).await {
-                Ok(()) => {
+                Ok(is_wanted) => {
                     self.operations.forget(&question, &begun.id);
-                    match self.kept(&call.caller, &begun.id).await? {
+                    let kept = if is_wanted { self.kept(&call.caller, &begun.id).await? } else { None };
+                    match kept {
                         Some(answer) if !answer.is_begun() => given(answer),
                         // Kept for as long as it was to be, or never.
                         Some(_) | None => self.perform(&call).await.map(Given::Now),
@@ -400,7 +402,10 @@ impl Edge {
         let is_making = self.operations.is_making(id);
         match self.kept(&call.caller, id).await? {
             None => Err(Fault::OperationUnknown(shown_id(id))),
-            Some(answer) if !answer.is_begun() => given(answer),
+            Some(answer) if !answer.is_begun() => {
+                self.operations.fetched(id);
+                given(answer)
+            }
             Some(_) if is_making => Ok(Given::Later { id: id.to_owned(), version: call.version.clone() }),
             Some(_) => Err(Fault::OperationLost),
         }

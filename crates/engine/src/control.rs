@@ -21,7 +21,7 @@ use ravelin_model::ports::{EntryPage, EventPage, Reading, Sinks, Store};
 use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
 use ravelin_model::recording::{Act, Entry, Found, Request, Search, Whereabouts};
 use ravelin_model::session::{Activity, Actor, Aged, EndReason, Ending, Event, Session};
-use ravelin_model::sink::SinkStatus;
+use ravelin_model::sink::{LogPlaceStatus, SinkStatus};
 use ravelin_model::text::printable;
 use ravelin_model::{CredentialId, PrincipalName, Refusal, SessionId, Target, Time};
 use secrecy::SecretString;
@@ -574,6 +574,15 @@ impl Control {
     pub async fn sinks(&self, caller: &Caller) -> Result<Vec<SinkStatus>, Refusal> {
         self.on_bastion(caller, Action::ReadSinks).await?;
         Ok(self.sinks.get().map(|sinks| sinks.statuses()).unwrap_or_default())
+    }
+
+    /// How the places are that take the output of sessions.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`].
+    pub async fn log_places(&self, caller: &Caller) -> Result<Vec<LogPlaceStatus>, Refusal> {
+        self.on_bastion(caller, Action::ReadSinks).await?;
+        Ok(self.recordings.as_ref().map(|recordings| recordings.logs().statuses()).unwrap_or_default())
     }
 
     /// The targets that the caller may see.

@@ -5,7 +5,7 @@
 //! [`reach`](crate::Admission::reach) the target through a [`Dialer`] and to [`open`](crate::Admission::open) there what
 //! the person wants; what it gets is a [`Duct`], whose two ends the relay joins to its own.
 
-use crate::leg::Leg;
+use crate::leg::{Leg, prepare};
 use crate::recording;
 use crate::relay::{Broken, Sink, Source, Unit};
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use ravelin_model::text::printable;
 use ravelin_model::{GroupName, Refusal, Target, TargetId, TargetName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -285,7 +285,7 @@ async fn dial_within(target: &Target, limit: Duration) -> io::Result<TcpStream> 
     let stream = tokio::time::timeout(limit, connecting)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs())))??;
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(stream)
 }
 
@@ -352,8 +352,7 @@ impl Egress {
 #[must_use]
 pub fn is_never_reached(address: IpAddr) -> bool {
     /// Metadata and host services of large clouds that are outside of the link-local range.
-    const SERVICES: [IpAddr; 4] = [
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    const SERVICES: [IpAddr; 3] = [
         IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
         IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
         IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
@@ -370,6 +369,8 @@ pub fn is_never_reached(address: IpAddr) -> bool {
                 is_never_reached(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
             };
             let dressed = match s {
+                // Metadata and host services of AWS, Oracle and Google.
+                [0xfd00, 0xec2 | 0xc1, ..] | [0xfd20, 0xce, ..] => true,
                 // Mapped, and compatible in its two old forms.
                 [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
                 // NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056).

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -67,6 +68,27 @@ pub struct SocketHandle {
     // Taken out when the stream is dropped, because a connection is closed with its last half only.
     write: Arc<Mutex<Option<OwnedWriteHalf>>>,
     closed: CancellationToken,
+}
+
+/// For how long nothing may be said on a socket before the system asks whether the peer's machine is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Between two such questions.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How many may stay unanswered.
+const KEEPALIVE_TIMES: u32 = 4;
+
+/// Has what is written go out at once, and the system find out when the peer's machine has vanished: where nothing is
+/// said by either side, nobody else would.
+///
+/// # Errors
+/// When the socket is gone already.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_TIMES)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 /// Puts a socket under guard.

@@ -17,10 +17,10 @@ use ravelin_model::recording::{Broken, Counts, Flow, Head, Kept, Mode, Note, Pur
 use ravelin_model::session::{Actor, EndReason, Ending, Event};
 use ravelin_model::{Refusal, SessionId, Time};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -91,8 +91,15 @@ impl Recordings {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Begins the recording of a session, and the task that sees it to its end.
+    /// Begins the recording of a session, and the task that sees it to its end. In a task of its own: who waits for it
+    /// may go away, and what has begun must be seen to its end all the same.
     async fn begin(self: &Arc<Self>, live: &Arc<Live>) -> Result<Arc<Tap>, Broken> {
+        let (recordings, live) = (Arc::clone(self), Arc::clone(live));
+        let beginning = self.tasks.spawn(async move { recordings.begin_now(&live).await });
+        beginning.await.map_err(|died| Broken::new(format!("its beginning died: {died}")))?
+    }
+
+    async fn begin_now(self: &Arc<Self>, live: &Arc<Live>) -> Result<Arc<Tap>, Broken> {
         let refused = |refusal: Refusal| {
             Broken::new(refusal.detail().map_or_else(|| refusal.to_string(), |detail| detail.for_log().to_owned()))
         };
@@ -113,6 +120,8 @@ impl Recordings {
             notes: sender,
             began: Instant::now(),
             channels: AtomicU32::new(0),
+            waiting: AtomicIsize::new(0),
+            hurry: Notify::new(),
             off: AtomicBool::new(false),
             failed: CancellationToken::new(),
             because: OnceLock::new(),
@@ -158,26 +167,28 @@ impl Recordings {
                 }
             };
             let Some(first) = first else { return Ok(()) };
-            let mut bytes = first.bytes();
-            let mut batch = vec![first];
+            let mut batch = Batch { notes: Vec::new(), bytes: 0 };
+            batch.push(first, tap);
             let deadline = Instant::now() + Self::GATHER;
-            while bytes < Self::GATHER_BYTES {
+            loop {
+                batch.gather(&mut notes, tap);
+                if closing || batch.is_full() {
+                    break;
+                }
+                // Notes are not taken one by one as they come: waking this task for each would cost more than they do.
                 tokio::select! {
-                    note = notes.recv() => match note {
-                        Some(note) => {
-                            bytes += note.bytes();
-                            batch.push(note);
-                        }
-                        None => break,
-                    },
-                    () = live.ended.cancelled(), if !closing => {
+                    () = tap.hurry.notified() => {}
+                    () = tokio::time::sleep_until(deadline) => {
+                        batch.gather(&mut notes, tap);
+                        break;
+                    }
+                    () = live.ended.cancelled() => {
                         closing = true;
                         notes.close();
                     }
-                    () = tokio::time::sleep_until(deadline) => break,
                 }
             }
-            bounded(tape.write(batch)).await?;
+            bounded(tape.write(batch.notes)).await?;
             let since = *unsynced.get_or_insert_with(Instant::now);
             if since.elapsed() >= Self::SYNC_AFTER {
                 bounded(tape.sync()).await?;
@@ -322,6 +333,10 @@ pub(crate) struct Tap {
     notes: mpsc::Sender<Note>,
     began: Instant,
     channels: AtomicU32,
+    // What the queue holds, by weight: a note counts after it was queued, so this may be negative for a moment. And that
+    // it is time to take it.
+    waiting: AtomicIsize,
+    hurry: Notify,
     // Nothing is noted any more, because it failed.
     off: AtomicBool,
     failed: CancellationToken,
@@ -333,35 +348,83 @@ impl Tap {
         self.because.get().cloned().unwrap_or_else(|| Broken::new("it failed"))
     }
 
+    /// Queues a note, and has what is queued taken when it is enough.
+    fn put(&self, place: mpsc::Permit<'_, Note>, note: Note) {
+        const ENOUGH: isize = Recordings::GATHER_BYTES.cast_signed();
+        let weight = weight(&note);
+        place.send(note);
+        let before = self.waiting.fetch_add(weight, Ordering::AcqRel);
+        if before < ENOUGH && before.saturating_add(weight) >= ENOUGH {
+            self.hurry.notify_one();
+        }
+    }
+
     async fn note(&self, channel: u32, what: What) {
         if self.off.load(Ordering::Acquire) {
             return;
         }
         let note = Note { at: self.began.elapsed(), channel, what };
-        match self.notes.try_send(note) {
-            // Closed: the session is over, or the recording failed and that is told elsewhere.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            Err(mpsc::error::TrySendError::Full(note)) => {
-                let waited = tokio::time::timeout(Recordings::STALL_MAX, self.notes.send(note)).await;
-                if waited.is_err() {
-                    self.off.store(true, Ordering::Release);
-                    let _first = self.because.set(Broken::new("it cannot keep up with the session"));
-                    self.failed.cancel();
+        let place = match self.notes.try_reserve() {
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.hurry.notify_one();
+                match tokio::time::timeout(Recordings::STALL_MAX, self.notes.reserve()).await {
+                    Ok(place) => place.ok(),
+                    Err(_elapsed) => {
+                        self.off.store(true, Ordering::Release);
+                        let _first = self.because.set(Broken::new("it cannot keep up with the session"));
+                        self.failed.cancel();
+                        None
+                    }
                 }
             }
+            place => place.ok(),
+        };
+        // None: the session is over, or the recording failed and that is told elsewhere.
+        if let Some(place) = place {
+            self.put(place, note);
         }
     }
 }
 
-trait Size {
-    fn bytes(&self) -> usize;
+/// What a note adds to what is worth being taken from the queue: its bytes, and so much at least that half a queue is.
+fn weight(note: &Note) -> isize {
+    const LEAST: usize = Recordings::GATHER_BYTES / (Recordings::QUEUE_NOTES_MAX / 2);
+    isize::try_from(bytes(note).max(LEAST)).unwrap_or(isize::MAX)
 }
 
-impl Size for Note {
-    fn bytes(&self) -> usize {
-        match &self.what {
-            What::Data { bytes, .. } => bytes.len(),
-            What::Opened { .. } | What::Resized { .. } | What::Exited { .. } | What::Closed => 64,
+fn bytes(note: &Note) -> usize {
+    match &note.what {
+        What::Data { bytes, .. } => bytes.len(),
+        What::Opened { .. } | What::Resized { .. } | What::Exited { .. } | What::Closed => 0,
+    }
+}
+
+/// Notes that are written at once.
+struct Batch {
+    notes: Vec<Note>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Notes, however short they are.
+    const NOTES_MAX: usize = 4096;
+
+    fn is_full(&self) -> bool {
+        self.bytes >= Recordings::GATHER_BYTES || self.notes.len() >= Self::NOTES_MAX
+    }
+
+    fn push(&mut self, note: Note, tap: &Tap) {
+        tap.waiting.fetch_sub(weight(&note), Ordering::AcqRel);
+        self.bytes += bytes(&note);
+        self.notes.push(note);
+    }
+
+    /// Takes what is queued, until it is enough.
+    fn gather(&mut self, queue: &mut mpsc::Receiver<Note>, tap: &Tap) {
+        while !self.is_full()
+            && let Ok(note) = queue.try_recv()
+        {
+            self.push(note, tap);
         }
     }
 }
@@ -398,10 +461,11 @@ impl ChannelTap {
     }
 
     pub(crate) async fn data(&self, flow: Flow, bytes: &bytes::Bytes) {
-        self.counts.add(flow, bytes.len() as u64);
         if self.wants_bytes {
             self.tap.note(self.number, What::Data { flow, bytes: bytes.clone() }).await;
         }
+        // Last: whoever stops waiting for the note comes again with the same bytes.
+        self.counts.add(flow, bytes.len() as u64);
     }
 
     pub(crate) async fn resized(&self, columns: u32, rows: u32) {
@@ -418,8 +482,10 @@ impl ChannelTap {
 impl Drop for ChannelTap {
     fn drop(&mut self) {
         let note = Note { at: self.tap.began.elapsed(), channel: self.number, what: What::Closed };
-        // A full queue drops it: the end of the recording closes what is open, with the same counts.
-        let _full = self.tap.notes.try_send(note);
+        // Where there is no place, the end of the recording closes what is open, with the same counts.
+        if let Ok(place) = self.tap.notes.try_reserve() {
+            self.tap.put(place, note);
+        }
     }
 }
 

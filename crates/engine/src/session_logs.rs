@@ -11,9 +11,10 @@
 
 use ravelin_model::meter::{Family, FamilyKind, Meter, Sample, Value};
 use ravelin_model::ports::{Archive, Outlet, Recorder, Store};
-use ravelin_model::recording::{Broken, Form, LogKind, LogPlace, Request};
+use ravelin_model::recording::{Broken, Form, LogKind, LogPlace, LogsBehind, Request};
 use ravelin_model::session::Recording;
-use ravelin_model::{Refusal, Session, SessionId};
+use ravelin_model::sink::LogPlaceStatus;
+use ravelin_model::{Refusal, Session, SessionId, Time};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,14 +31,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// After a failure, at most.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// What one round looks at.
+/// What one round looks at of one place.
 const ROUND_MAX: u32 = 1_000;
 /// Longest that one session's output may take to one place.
 const PUT_MAX: Duration = Duration::from_secs(3600);
+/// How long lines go to a place before its last failure is over; longer than one call may take.
+const WELL_AFTER: Duration = Duration::from_secs(40);
 /// How long after its end a session without a recording may still turn out to have one.
 const UNRECORDED_AFTER: Duration = Duration::from_secs(600);
 
 type Due = (SessionId, LogKind);
+/// A place, by its kind and its name in the configuration.
+type Holder = (LogKind, String);
+
+/// How a place is, as far as it is known here.
+#[derive(Clone, Debug, Default)]
+struct Health {
+    behind: u64,
+    oldest_waiting: Option<Time>,
+    delivered: u64,
+    last_delivery: Option<Time>,
+    last_error: Option<String>,
+    failures: u64,
+}
 
 /// The logs of sessions.
 pub(crate) struct SessionLogs {
@@ -49,6 +65,7 @@ pub(crate) struct SessionLogs {
     waiting: AtomicU64,
     delivered: AtomicU64,
     failures: AtomicU64,
+    health: Mutex<BTreeMap<Holder, Health>>,
     // How often each has failed. Of what one round looks at, so no longer than that.
     failing: Mutex<HashMap<Due, u32>>,
     // Of live sessions, and of those whose last lines are on their way.
@@ -71,6 +88,7 @@ impl SessionLogs {
             waiting: AtomicU64::default(),
             delivered: AtomicU64::default(),
             failures: AtomicU64::default(),
+            health: Mutex::default(),
             failing: Mutex::default(),
             streaming: Mutex::default(),
         })
@@ -84,6 +102,57 @@ impl SessionLogs {
     /// Whether there is such a place.
     pub(crate) fn has(&self, place: &LogPlace) -> bool {
         self.outlets.contains_key(&(place.kind, place.holder.clone()))
+    }
+
+    /// How the places are, those of the configuration and those that something still waits for.
+    pub(crate) fn statuses(&self) -> Vec<LogPlaceStatus> {
+        let mut health: BTreeMap<Holder, Health> = self.health().clone();
+        for holder in self.outlets.keys() {
+            health.entry(holder.clone()).or_default();
+        }
+        let status = |((kind, name), health): (Holder, Health)| LogPlaceStatus {
+            destination: self.outlets.get(&(kind, name.clone())).map(|outlet| outlet.destination()).unwrap_or_default(),
+            name,
+            kind,
+            behind: health.behind,
+            oldest_waiting: health.oldest_waiting,
+            delivered: health.delivered,
+            last_delivery: health.last_delivery,
+            last_error: health.last_error,
+            failures: health.failures,
+        };
+        health.into_iter().map(status).collect()
+    }
+
+    fn health(&self) -> MutexGuard<'_, BTreeMap<Holder, Health>> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how far each place is behind.
+    fn weigh(&self, behind: &[LogsBehind]) {
+        let mut health = self.health();
+        for health in health.values_mut() {
+            (health.behind, health.oldest_waiting) = (0, None);
+        }
+        for place in behind {
+            let health = health.entry((place.kind, place.holder.clone())).or_default();
+            (health.behind, health.oldest_waiting) = (place.sessions, Some(place.oldest));
+        }
+        health.retain(|holder, health| self.outlets.contains_key(holder) || health.behind > 0);
+    }
+
+    fn went_well(&self, holder: &Holder) {
+        if let Some(health) = self.health().get_mut(holder) {
+            (health.last_error, health.failures) = (None, 0);
+        }
+    }
+
+    fn went_wrong(&self, holder: &Holder, because: &Broken) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut health = self.health();
+        let health = health.entry(holder.clone()).or_default();
+        health.last_error = Some(because.to_string());
+        health.failures += 1;
     }
 
     fn failing(&self) -> MutexGuard<'_, HashMap<Due, u32>> {
@@ -117,70 +186,83 @@ impl SessionLogs {
     /// Puts everywhere what is due. `false` when something is still due that was tried.
     async fn round(&self) -> Result<bool, Refusal> {
         self.waiting.store(self.archive.logs_waiting().await?, Ordering::Relaxed);
-        let mut due = self.archive.logs_due(ROUND_MAX).await?;
-        if due.is_empty() {
-            self.failing().clear();
+        let behind = self.archive.logs_behind().await?;
+        self.weigh(&behind);
+        let mut all = true;
+        let mut looked_at: HashSet<Due> = HashSet::new();
+        for place in behind {
+            let mut due = self.archive.logs_due(place.kind, &place.holder, ROUND_MAX).await?;
+            looked_at.extend(due.iter().map(|session| (session.draft.id.clone(), place.kind)));
+            {
+                let failing = self.failing();
+                due.sort_by_cached_key(|session| {
+                    failing.get(&(session.draft.id.clone(), place.kind)).copied().unwrap_or_default()
+                });
+            }
+            let holder = (place.kind, place.holder);
+            for session in due {
+                if !self.settle(&session, &holder).await? {
+                    all = false;
+                    break;
+                }
+            }
+        }
+        self.failing().retain(|due, _| looked_at.contains(due));
+        Ok(all)
+    }
+
+    /// Puts the output of one session where it is due. `false` when the place does not take it.
+    async fn settle(&self, session: &Session, holder: &Holder) -> Result<bool, Refusal> {
+        let (id, kind) = (&session.draft.id, holder.0);
+        let Some(place) = session.draft.logs.iter().find(|place| place.kind == kind) else {
+            // The row has the places that the list has.
+            self.archive.log_done(id, kind).await?;
+            return Ok(true);
+        };
+        if self.streaming().contains(&(id.clone(), kind)) {
             return Ok(true);
         }
         let now = self.store.now().await?;
-        {
-            let there: HashSet<Due> = due.iter().map(|(session, kind)| (session.draft.id.clone(), *kind)).collect();
-            let mut failing = self.failing();
-            failing.retain(|due, _| there.contains(due));
-            due.sort_by_cached_key(|(session, kind)| {
-                failing.get(&(session.draft.id.clone(), *kind)).copied().unwrap_or_default()
-            });
-        }
-        let mut away: HashSet<(LogKind, String)> = HashSet::new();
-        let mut all = true;
-        for (session, kind) in due {
-            let id = &session.draft.id;
-            let Some(place) = session.draft.logs.iter().find(|place| place.kind == kind) else {
-                // The row has the places that the list has.
+        if session.recording == Recording::None {
+            let since = session.ended().map(|ended| ended.plus(UNRECORDED_AFTER));
+            if since.is_some_and(|since| since < now) {
+                tracing::info!(session = %id, "a session that opened nothing has no output to log");
                 self.archive.log_done(id, kind).await?;
-                continue;
-            };
-            if self.streaming().contains(&(id.clone(), kind)) {
-                continue;
             }
-            let holder = (kind, place.holder.clone());
-            if away.contains(&holder) {
-                all = false;
-                continue;
+            return Ok(true);
+        }
+        let put = tokio::time::timeout(PUT_MAX, self.put(session, place)).await;
+        match put.unwrap_or_else(|_| Err(Broken::new("it did not take it all in time"))) {
+            Ok(()) => {
+                self.archive.log_done(id, kind).await?;
+                self.failing().remove(&(id.clone(), kind));
+                self.delivered.fetch_add(1, Ordering::Relaxed);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                let now = self.store.now().await?;
+                self.went_well(holder);
+                let mut health = self.health();
+                let health = health.entry(holder.clone()).or_default();
+                health.behind = health.behind.saturating_sub(1);
+                health.delivered += 1;
+                health.last_delivery = Some(now);
+                if health.behind == 0 {
+                    health.oldest_waiting = None;
+                }
+                tracing::debug!(session = %id, place = place.holder, "the output of a session was put in its place");
+                Ok(true)
             }
-            if session.recording == Recording::None {
-                let since = session.ended().map(|ended| ended.plus(UNRECORDED_AFTER));
-                if since.is_some_and(|since| since < now) {
-                    tracing::info!(session = %id, "a session that opened nothing has no output to log");
-                    self.archive.log_done(id, kind).await?;
-                }
-                continue;
-            }
-            let put = tokio::time::timeout(PUT_MAX, self.put(&session, place)).await;
-            match put.unwrap_or_else(|_| Err(Broken::new("it did not take it all in time"))) {
-                Ok(()) => {
-                    self.archive.log_done(id, kind).await?;
-                    self.failing().remove(&(id.clone(), kind));
-                    self.delivered.fetch_add(1, Ordering::Relaxed);
-                    self.waiting.fetch_sub(1, Ordering::Relaxed);
-                    tracing::debug!(session = %id, place = place.holder, "the output of a session was put in its place");
-                }
-                Err(broken) => {
-                    all = false;
-                    self.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(
-                        session = %id, place = place.holder, because = %broken,
-                        "the output of a session is not in its place yet; trying again"
-                    );
-                    let mut failing = self.failing();
-                    let tries = failing.entry((id.clone(), kind)).or_default();
-                    *tries = tries.saturating_add(1);
-                    drop(failing);
-                    away.insert(holder);
-                }
+            Err(broken) => {
+                self.went_wrong(holder, &broken);
+                tracing::error!(
+                    session = %id, place = place.holder, because = %broken,
+                    "the output of a session is not in its place yet; trying again"
+                );
+                let mut failing = self.failing();
+                let tries = failing.entry((id.clone(), kind)).or_default();
+                *tries = tries.saturating_add(1);
+                Ok(false)
             }
         }
-        Ok(all)
     }
 
     /// Puts the output of one session in one place.
@@ -199,6 +281,16 @@ impl SessionLogs {
         outlet.put(place, session, output.as_mut()).await
     }
 
+    /// The same for lines that come for as long as a session lives. When it has not failed for a while, it goes well.
+    async fn put_for_long(&self, session: &Session, place: &LogPlace) -> Result<(), Broken> {
+        let mut putting = std::pin::pin!(self.put(session, place));
+        if let Ok(put) = tokio::time::timeout(WELL_AFTER, putting.as_mut()).await {
+            return put;
+        }
+        self.went_well(&(place.kind, place.holder.clone()));
+        putting.await
+    }
+
     /// Puts the lines of a live session where they are wanted as they come, for as long as it lives. What this does not
     /// bring about is done with what is due.
     pub(crate) fn stream(self: &Arc<Self>, session: &Session, ended: &CancellationToken) {
@@ -209,8 +301,9 @@ impl SessionLogs {
             let (session, place, ended) = (session.clone(), place.clone(), ended.clone());
             tokio::spawn(async move {
                 let mut pause = PAUSE_MIN;
-                while let Err(broken) = streaming.logs.put(&session, &place).await {
-                    streaming.logs.failures.fetch_add(1, Ordering::Relaxed);
+                let holder = (place.kind, place.holder.clone());
+                while let Err(broken) = streaming.logs.put_for_long(&session, &place).await {
+                    streaming.logs.went_wrong(&holder, &broken);
                     tracing::error!(
                         session = %session.draft.id, place = place.holder, because = %broken,
                         "the lines of a session do not get to their place; trying again"

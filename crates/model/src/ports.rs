@@ -10,7 +10,9 @@ use crate::kept::Keepsake;
 use crate::ledger::{self, Foundation};
 use crate::policy::{Decision, Question};
 use crate::query::{Page, SessionQuery};
-use crate::recording::{Act, Broken, Entry, Found, Head, Kept, LogKind, LogPlace, Note, Request, Search, Whereabouts};
+use crate::recording::{
+    Act, Broken, Entry, Found, Head, Kept, LogKind, LogPlace, LogsBehind, Note, Request, Search, Whereabouts,
+};
 use crate::refusal::{Detail, Refusal};
 use crate::session::{Activity, Actor, Aged, Draft, Effect, Event, Session};
 use crate::sink::{SinkStart, SinkStatus};
@@ -349,6 +351,15 @@ pub trait Outlet: Send + Sync + 'static {
     /// # Errors
     /// [`Broken`] when it is not all there; says nothing secret.
     async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken>;
+
+    /// Where it leads, without secrets.
+    fn destination(&self) -> String;
+
+    /// Whether it takes what is put there. Something small called `.probe` may stay.
+    ///
+    /// # Errors
+    /// [`Broken`] says why not, and nothing secret.
+    async fn probe(&self) -> Result<(), Broken>;
 }
 
 /// What is known of recordings beside themselves: what was done, and how long they are kept.
@@ -379,9 +390,12 @@ pub trait Archive: Send + Sync + 'static {
     /// [`Refusal::NotFound`] for a recording that is not known or was removed.
     async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal>;
 
-    /// Up to `limit` sessions that are over and whose recording is whole, has failed or was never made, each with a place
-    /// that does not have its output yet; oldest first. A session stands once for each such place.
-    async fn logs_due(&self, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal>;
+    /// Every place that does not have the output of some session that is over, and whose recording is whole, has failed or
+    /// was never made.
+    async fn logs_behind(&self) -> Result<Vec<LogsBehind>, Refusal>;
+
+    /// Up to `limit` of the sessions that a place is behind by, oldest first.
+    async fn logs_due(&self, kind: LogKind, holder: &str, limit: u32) -> Result<Vec<Session>, Refusal>;
 
     /// How many places there are that do not have the output of a session yet, of live sessions too.
     async fn logs_waiting(&self) -> Result<u64, Refusal>;

@@ -416,6 +416,19 @@ pub struct LogPlace {
     pub streams: bool,
 }
 
+/// How far a place is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsBehind {
+    /// Its kind.
+    pub kind: LogKind,
+    /// Its name in the configuration.
+    pub holder: String,
+    /// Sessions that are over and whose output it does not have.
+    pub sessions: u64,
+    /// When the first of them ended.
+    pub oldest: Time,
+}
+
 impl LogPlace {
     /// The name of a session's output there.
     #[must_use]

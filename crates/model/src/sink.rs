@@ -1,5 +1,6 @@
 //! Sinks: destinations outside of the store to which every event goes, each at its own pace.
 
+use crate::recording::LogKind;
 use crate::time::Time;
 
 /// Where a new sink begins.
@@ -32,6 +33,29 @@ pub struct SinkStatus {
     /// Events that it took since the node started.
     pub delivered: u64,
     /// When it took the last batch, if it took one since the node started.
+    pub last_delivery: Option<Time>,
+    /// Why the last try failed; `None` when the last try went well.
+    pub last_error: Option<String>,
+    /// Tries in a row that failed.
+    pub failures: u64,
+}
+
+/// How a place is that takes the output of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlaceStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What stands behind it.
+    pub kind: LogKind,
+    /// Where it leads, without secrets; empty when the configuration has no such place any more.
+    pub destination: String,
+    /// Outputs of sessions that are over and not in it yet.
+    pub behind: u64,
+    /// When the first of these sessions ended; `None` when it has all.
+    pub oldest_waiting: Option<Time>,
+    /// Outputs that it took since the node started.
+    pub delivered: u64,
+    /// When it took the last, if it took one since the node started.
     pub last_delivery: Option<Time>,
     /// Why the last try failed; `None` when the last try went well.
     pub last_error: Option<String>,

@@ -166,7 +166,9 @@ impl Feed {
         let page = self.control.events(&self.caller, self.cursor, EVENTS_PAGE).await?;
         let mut out = Vec::new();
         if let Some(gap) = gap(self.cursor, &page) {
-            write(&mut out, Some(gap.to), "gap", &gap).ok_or_else(unwritable)?;
+            // Without an id when a snapshot follows: who loses the connection in between is told again, and gets it then.
+            let id = (!self.snapshots).then_some(gap.to);
+            write(&mut out, id, "gap", &gap).ok_or_else(unwritable)?;
             self.cursor = gap.to;
             if self.snapshots {
                 self.step = Step::Snapshot { after: None };

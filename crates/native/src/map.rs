@@ -10,9 +10,9 @@ use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::id::InvalidName;
 use ravelin_model::ledger::{Entry as LedgerEntry, Foundation};
 use ravelin_model::query::{Order, SessionFilter};
-use ravelin_model::recording::{Act, Entry, Found, Whereabouts};
+use ravelin_model::recording::{Act, Entry, Found, LogKind, Whereabouts};
 use ravelin_model::session::{Actor, EndReason, Ending, Kind, Session, State};
-use ravelin_model::sink::SinkStatus;
+use ravelin_model::sink::{LogPlaceStatus, SinkStatus};
 use ravelin_model::target::{Protocol, Target, TargetSnapshot};
 use ravelin_model::text::printable;
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId, Time};
@@ -391,10 +391,31 @@ pub(crate) fn sink(status: &SinkStatus) -> wire::Sink {
         name: status.name.clone(),
         kind: status.kind.to_owned(),
         destination: status.destination.clone(),
-        position: status.position,
+        position: Some(status.position),
         behind: status.behind,
         oldest_waiting: status.oldest_waiting.map(stamp),
-        behind_max: status.behind_max,
+        behind_max: Some(status.behind_max),
+        delivered: status.delivered,
+        last_delivery: status.last_delivery.map(stamp),
+        last_error: status.last_error.as_deref().map(|error| printable(error, 500)),
+        failures: status.failures,
+    }
+}
+
+/// How a place for the output of sessions is; in the same words as a sink.
+pub(crate) fn log_place(status: &LogPlaceStatus) -> wire::Sink {
+    let kind = match status.kind {
+        LogKind::Object => "log_bucket",
+        LogKind::Stream => "log_group",
+    };
+    wire::Sink {
+        name: status.name.clone(),
+        kind: kind.to_owned(),
+        destination: status.destination.clone(),
+        position: None,
+        behind: status.behind,
+        oldest_waiting: status.oldest_waiting.map(stamp),
+        behind_max: None,
         delivered: status.delivered,
         last_delivery: status.last_delivery.map(stamp),
         last_error: status.last_error.as_deref().map(|error| printable(error, 500)),

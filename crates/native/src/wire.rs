@@ -463,20 +463,20 @@ pub struct LedgerPage {
 pub struct Sink {
     /// Its name in the configuration.
     pub name: String,
-    /// What stands behind it, such as `file` or `syslog`.
+    /// What stands behind it, such as `file` or `syslog`; `log_bucket` and `log_group` take the output of sessions.
     pub kind: String,
     /// Where it leads.
     pub destination: String,
-    /// It has every event up to this number.
-    pub position: u64,
-    /// Events that it has not taken yet.
+    /// It has every event up to this number; null for what takes the output of sessions.
+    pub position: Option<u64>,
+    /// Events, or outputs of sessions that are over, which it has not taken yet.
     pub behind: u64,
-    /// The time of the oldest event that it has not taken.
+    /// The time of the oldest event, or the end of the first session, that it has not taken.
     #[schema(format = DateTime)]
     pub oldest_waiting: Option<String>,
-    /// Further behind than this, and new sessions are refused.
-    pub behind_max: u64,
-    /// Events that it took since the node started.
+    /// Further behind than this, and new sessions are refused; null for what takes the output of sessions.
+    pub behind_max: Option<u64>,
+    /// Events, or outputs, that it took since the node started.
     pub delivered: u64,
     /// When it took the last batch since the node started.
     #[schema(format = DateTime)]
@@ -487,10 +487,10 @@ pub struct Sink {
     pub failures: u64,
 }
 
-/// The sinks of this node.
+/// The sinks of this node, and what takes the output of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sinks {
-    /// In the order of the configuration.
+    /// Sinks in the order of the configuration, then the rest.
     pub items: Vec<Sink>,
 }
 

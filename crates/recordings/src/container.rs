@@ -7,15 +7,16 @@
 //! end      offset of the last frame (the index):u64  "RAVELEND"
 //! ```
 //!
-//! Numbers are little-endian. A frame's nonce is its number from 0; what it is bound to is its own head and the tag of
+//! Numbers are little-endian. A frame's nonce is its number from 0, and whether flags & 2; what it is bound to is its own head and the tag of
 //! the frame before it, or for the first the beginning of the header's SHA-256. So no frame can be changed, taken out,
 //! put elsewhere or moved to another recording. `docs/wire/recording-format.md` says it in full.
 //!
 //! No I/O but on the one file or object, and nothing here knows what a frame means.
 
 use crate::far::FarFile;
-use crate::keys::{DataKey, KeyRing, OpenFault, SEALED_BYTES, TAG_BYTES};
+use crate::keys::{DataKey, FrameNonce, KeyRing, OpenFault, SEALED_BYTES, TAG_BYTES};
 use aws_lc_rs::digest;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use ravelin_model::SessionId;
 use ravelin_model::recording::Broken;
 use std::fs::{File, OpenOptions};
@@ -30,9 +31,13 @@ const VERSION: u8 = 1;
 pub(crate) const HEAD_BYTES: usize = 20;
 /// Bytes after the last frame.
 const END_BYTES: u64 = 16;
-/// Most raw bytes of one frame. Longest index: 64 MiB of recording at the shortest frames would be far below it.
+/// Most raw bytes of one frame.
 pub(crate) const RAW_BYTES_MAX: usize = 8 << 20;
+/// Most raw bytes of the index: some six million frames.
+const INDEX_BYTES_MAX: usize = 128 << 20;
 const COMPRESSED: u8 = 1;
+/// Of what is added once the events are over.
+const ADDED: u8 = 2;
 /// Shorter ones are not worth it.
 const COMPRESS_BYTES_MIN: usize = 128;
 
@@ -53,6 +58,13 @@ impl FrameKind {
             FrameKind::Events => 1,
             FrameKind::Screen => 2,
             FrameKind::Index => 3,
+        }
+    }
+
+    fn raw_bytes_max(self) -> usize {
+        match self {
+            FrameKind::Events | FrameKind::Screen => RAW_BYTES_MAX,
+            FrameKind::Index => INDEX_BYTES_MAX,
         }
     }
 
@@ -105,6 +117,14 @@ pub(crate) struct Place {
     pub(crate) before: [u8; TAG_BYTES],
 }
 
+impl Place {
+    /// The nonce of the frame here. Where a crash left a part of a frame of events, a frame is added that bears the same
+    /// number; its nonce is another.
+    fn nonce(&self, flags: u8) -> FrameNonce {
+        FrameNonce { number: self.number, is_added: flags & ADDED != 0 }
+    }
+}
+
 /// A frame as the index knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -122,6 +142,36 @@ pub(crate) struct Frame {
     pub(crate) kind: FrameKind,
     pub(crate) at: u64,
     pub(crate) raw: Vec<u8>,
+}
+
+/// Room in which frames are put together. Whoever writes many keeps it from one to the next: fresh memory of this size
+/// costs as much as the packing.
+#[derive(Default)]
+pub(crate) struct Packing {
+    /// A head's room, a body, a tag's room, and what a longer frame has left.
+    bytes: Vec<u8>,
+    table: Option<CompressTable>,
+}
+
+impl Packing {
+    /// Puts a frame's body in its place, packed if that makes it shorter: its flags, and its length.
+    fn fill(&mut self, raw: &[u8]) -> Result<(u8, usize), Broken> {
+        let packed_max = get_maximum_output_size(raw.len());
+        let room = HEAD_BYTES + packed_max + TAG_BYTES;
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
+        }
+        let body = &mut self.bytes[HEAD_BYTES..HEAD_BYTES + packed_max];
+        if raw.len() >= COMPRESS_BYTES_MIN {
+            let table = self.table.get_or_insert_default();
+            let packed = compress_into_with_table(raw, body, table).map_err(Broken::new)?;
+            if packed < raw.len() {
+                return Ok((COMPRESSED, packed));
+            }
+        }
+        body[..raw.len()].copy_from_slice(raw);
+        Ok((0, raw.len()))
+    }
 }
 
 /// Writes a file.
@@ -178,31 +228,36 @@ impl Writer {
     }
 
     /// Adds a frame; `channel` is for screens.
-    pub(crate) fn frame(&mut self, kind: FrameKind, at: u64, channel: u32, raw: &[u8]) -> Result<(), Broken> {
-        if raw.len() > RAW_BYTES_MAX {
+    pub(crate) fn frame(
+        &mut self,
+        kind: FrameKind,
+        at: u64,
+        channel: u32,
+        raw: &[u8],
+        packing: &mut Packing,
+    ) -> Result<(), Broken> {
+        if raw.len() > kind.raw_bytes_max() {
             return Err(Broken::new("a frame is too long"));
         }
-        let compressed = (raw.len() >= COMPRESS_BYTES_MIN).then(|| lz4_flex::block::compress(raw));
-        let (flags, body) = match &compressed {
-            Some(smaller) if smaller.len() < raw.len() => (COMPRESSED, smaller.as_slice()),
-            Some(_) | None => (0, raw),
-        };
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len() + TAG_BYTES);
         let lengths = |length: usize| u32::try_from(length).map_err(|_| Broken::new("a frame is too long"));
-        bytes.extend_from_slice(&lengths(body.len() + TAG_BYTES)?.to_le_bytes());
-        bytes.extend_from_slice(&[kind.byte(), flags, 0, 0]);
-        bytes.extend_from_slice(&lengths(raw.len())?.to_le_bytes());
-        bytes.extend_from_slice(&at.to_le_bytes());
-        let about = [bytes.as_slice(), &self.place.before].concat();
-        bytes.extend_from_slice(body);
-        self.key.seal(self.place.number, &about, &mut bytes, HEAD_BYTES)?;
+        let (packed, body_len) = packing.fill(raw)?;
+        let flags = packed | if kind == FrameKind::Events { 0 } else { ADDED };
+        let (head, body) = packing.bytes.split_at_mut(HEAD_BYTES);
+        let (body, tag) = body.split_at_mut(body_len);
+        head[..4].copy_from_slice(&lengths(body_len + TAG_BYTES)?.to_le_bytes());
+        head[4..8].copy_from_slice(&[kind.byte(), flags, 0, 0]);
+        head[8..12].copy_from_slice(&lengths(raw.len())?.to_le_bytes());
+        head[12..].copy_from_slice(&at.to_le_bytes());
+        let about = [&*head, &self.place.before].concat();
+        self.place.before = self.key.seal(self.place.nonce(flags), &about, body)?;
+        tag[..TAG_BYTES].copy_from_slice(&self.place.before);
+        let bytes = &packing.bytes[..HEAD_BYTES + body_len + TAG_BYTES];
         // At its own offset: a write that failed halfway is overwritten by nothing, because the recording has failed.
-        self.file.write_all_at(&bytes, self.place.offset).map_err(Broken::new)?;
+        self.file.write_all_at(bytes, self.place.offset).map_err(Broken::new)?;
         if kind != FrameKind::Index {
             let is_screen = kind == FrameKind::Screen;
             self.listed.push(Listed { offset: self.place.offset, at, channel, is_screen });
         }
-        self.place.before.copy_from_slice(&bytes[bytes.len() - TAG_BYTES..]);
         self.place.offset += bytes.len() as u64;
         self.place.number += 1;
         self.latest = self.latest.max(at);
@@ -227,7 +282,7 @@ impl Writer {
             raw.push(u8::from(listed.is_screen));
         }
         let latest = self.latest;
-        self.frame(FrameKind::Index, latest, 0, &raw)?;
+        self.frame(FrameKind::Index, latest, 0, &raw, &mut Packing::default())?;
         let end = [offset.to_le_bytes().as_slice(), END].concat();
         self.file.write_all_at(&end, self.place.offset).map_err(Broken::new)?;
         self.file.sync_all().map_err(Broken::new)
@@ -236,6 +291,11 @@ impl Writer {
     /// Waits until the disk has what was written.
     pub(crate) fn sync(&self) -> Result<(), Broken> {
         self.file.sync_data().map_err(Broken::new)
+    }
+
+    /// How many frames there are.
+    pub(crate) fn frames(&self) -> usize {
+        self.listed.len()
     }
 
     /// Where the file ends now.
@@ -330,10 +390,11 @@ impl Reader {
         self.file.read_exact_at(&mut head, place.offset)?;
         let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (body_len, raw_len) = (number(0), number(8));
-        if !(TAG_BYTES..=RAW_BYTES_MAX + TAG_BYTES).contains(&body_len) || raw_len > RAW_BYTES_MAX {
+        let kind = FrameKind::from_byte(head[4]).ok_or(ReadFault::Damaged("a frame is of no known kind"))?;
+        let most = kind.raw_bytes_max();
+        if !(TAG_BYTES..=most + TAG_BYTES).contains(&body_len) || raw_len > most {
             return Err(ReadFault::Damaged("a frame has an impossible length"));
         }
-        let kind = FrameKind::from_byte(head[4]).ok_or(ReadFault::Damaged("a frame is of no known kind"))?;
         let mut at = [0; 8];
         at.copy_from_slice(&head[12..]);
         let at = u64::from_le_bytes(at);
@@ -342,7 +403,7 @@ impl Reader {
         let mut before = [0; TAG_BYTES];
         before.copy_from_slice(&body[body_len - TAG_BYTES..]);
         let about = [head.as_slice(), &place.before].concat();
-        let text = self.key.open(place.number, &about, &mut body);
+        let text = self.key.open(place.nonce(head[5]), &about, &mut body);
         let text = text.ok_or(ReadFault::Damaged("a frame was changed, or is not where it was written"))?;
         let raw = if head[5] & COMPRESSED == 0 {
             text.to_vec()
@@ -464,7 +525,7 @@ mod tests {
     fn write(path: &Path, frames: &[(u64, Vec<u8>)], end: bool) {
         let mut writer = Writer::create(path, &ring("a"), &session()).expect("a new file");
         for (at, raw) in frames {
-            writer.frame(FrameKind::Events, *at, 0, raw).expect("written");
+            writer.frame(FrameKind::Events, *at, 0, raw, &mut Packing::default()).expect("written");
         }
         if end {
             writer.end().expect("ended");

@@ -4,7 +4,7 @@
 //! finds by their names what an earlier life left. Where there is an object store, a whole one is moved there by
 //! [`crate::mover`]; it is read, and removed, wherever it lies.
 
-use crate::container::{FrameKind, ReadFault, Reader, Source, Writer, digest_of};
+use crate::container::{FrameKind, Packing, ReadFault, Reader, Source, Writer, digest_of};
 use crate::far::{Far, FarFault, shelf_of};
 use crate::index;
 use crate::keys::KeyRing;
@@ -100,9 +100,10 @@ impl Shelf {
         let head = learnt.head.into_head().ok_or_else(|| Broken::new("it does not say what it is of"))?;
         if path == &part {
             let mut writer = Writer::resume(&part, reader, learnt.listed, learnt.end, learnt.latest)?;
+            let mut packing = Packing::default();
             for (at, channel, screen) in &learnt.screens {
                 let raw = serde_json::to_vec(screen).map_err(Broken::new)?;
-                writer.frame(FrameKind::Screen, *at, *channel, &raw)?;
+                writer.frame(FrameKind::Screen, *at, *channel, &raw, &mut packing)?;
             }
             writer.end()?;
             rename(&part, &new).map_err(Broken::new)?;

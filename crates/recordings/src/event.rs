@@ -172,10 +172,6 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Adds an event. One with a time before its predecessor's counts as later.
     pub(crate) fn push(&mut self, at: u64, channel: u32, event: &Event) {
-        let at = at.max(self.last);
-        let first = *self.first.get_or_insert(at);
-        let since = if self.raw.is_empty() { at - first } else { at - self.last };
-        self.last = at;
         let text;
         let (code, bytes): (u8, &[u8]) = match event {
             Event::Head(head) => {
@@ -203,20 +199,21 @@ impl Encoder {
                 (b'a', &text)
             }
         };
-        varint(&mut self.raw, since);
-        self.raw.push(code);
-        varint(&mut self.raw, u64::from(channel));
-        varint(&mut self.raw, bytes.len() as u64);
-        self.raw.extend_from_slice(bytes);
+        self.record(at, channel, code, bytes);
     }
 
+    /// Adds an [`Event::Output`] of these bytes.
     pub(crate) fn output(&mut self, at: u64, channel: u32, bytes: &[u8]) {
+        self.record(at, channel, b'o', bytes);
+    }
+
+    fn record(&mut self, at: u64, channel: u32, code: u8, bytes: &[u8]) {
         let at = at.max(self.last);
         let first = *self.first.get_or_insert(at);
         let since = if self.raw.is_empty() { at - first } else { at - self.last };
         self.last = at;
         varint(&mut self.raw, since);
-        self.raw.push(b'o');
+        self.raw.push(code);
         varint(&mut self.raw, u64::from(channel));
         varint(&mut self.raw, bytes.len() as u64);
         self.raw.extend_from_slice(bytes);
@@ -230,10 +227,20 @@ impl Encoder {
         self.last
     }
 
-    /// The frame's time and raw bytes, if there is anything; the encoder is empty then.
-    pub(crate) fn take(&mut self) -> Option<(u64, Vec<u8>)> {
-        let first = self.first.take()?;
-        Some((first, std::mem::take(&mut self.raw)))
+    /// The frame's time and raw bytes, if there is anything.
+    pub(crate) fn frame(&self) -> Option<(u64, &[u8])> {
+        Some((self.first?, &self.raw))
+    }
+
+    /// Begins a new frame, in the room of the last one.
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.raw.clear();
+    }
+
+    /// Gives back the room that the next frame does not fill at once.
+    pub(crate) fn shrink(&mut self) {
+        self.raw.shrink_to_fit();
     }
 }
 
@@ -375,7 +382,7 @@ mod tests {
             for (at, channel, event) in &events {
                 encoder.push(*at, *channel, event);
             }
-            let read = encoder.take().map(|(at, raw)| decode(at, &raw).expect("readable")).unwrap_or_default();
+            let read = encoder.frame().map(|(at, raw)| decode(at, raw).expect("readable")).unwrap_or_default();
             let read: Vec<_> = read.into_iter().map(|s| (s.at, s.channel, s.event)).collect();
             prop_assert_eq!(read, events);
         }

@@ -42,6 +42,8 @@ const PARTS_MAX: u64 = 9_000;
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Blocks that a reading keeps.
 const BLOCKS_MAX: usize = 2;
+/// The object that is put to see whether one can be.
+const PROBE: &str = ".probe";
 /// Longest that a connection may take to be there.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest that one request may take, its bytes included.
@@ -254,14 +256,18 @@ impl Far {
         format!("{}/{}", self.place, self.key_of(session))
     }
 
+    async fn put_probe(&self) -> Result<(), FarFault> {
+        let put = self.store.put(&self.key(PROBE), Bytes::from_static(b"ravelin").into()).await;
+        put.map(|_| ()).map_err(|error| self.fault(&error))
+    }
+
     /// Whether it takes objects and gives them back. One small object, `.probe`, stays there.
     ///
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), FarFault> {
-        let key = self.key(".probe");
-        self.store.put(&key, Bytes::from_static(b"ravelin").into()).await.map_err(|error| self.fault(&error))?;
-        let got = self.store.get_range(&key, 0..7).await.map_err(|error| self.fault(&error))?;
+        self.put_probe().await?;
+        let got = self.store.get_range(&self.key(PROBE), 0..7).await.map_err(|error| self.fault(&error))?;
         if got.as_ref() == b"ravelin" {
             Ok(())
         } else {
@@ -411,6 +417,15 @@ async fn gather(text: &mut dyn Reading, bytes: usize) -> Result<Vec<u8>, FarFaul
 impl Outlet for Far {
     async fn put(&self, place: &LogPlace, of: &Session, output: &mut dyn Reading) -> Result<(), Broken> {
         self.put_text(&place.name(&of.draft.id), output).await.map_err(Broken::new)
+    }
+
+    fn destination(&self) -> String {
+        self.place.clone()
+    }
+
+    async fn probe(&self) -> Result<(), Broken> {
+        // Nothing is read from a place of logs, so the right to read is not asked for.
+        self.put_probe().await.map_err(Broken::new)
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Learnt {
 /// already as screens are passed over.
 pub(crate) fn learn(reader: &Reader, screens: bool) -> Result<Learnt, ReadFault> {
     let mut place = reader.first();
-    let mut players: HashMap<u32, Player> = HashMap::new();
+    let mut players: BTreeMap<u32, Player> = BTreeMap::new();
     let mut learnt: Option<Learnt> = None;
     let mut output = 0;
     loop {

@@ -128,25 +128,37 @@ impl DataKey {
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// Seals the bytes from `start` on, in place, and appends the tag.
-    pub(crate) fn seal(&self, number: u64, about: &[u8], bytes: &mut Vec<u8>, start: usize) -> Result<(), Broken> {
-        let tag = self.0.seal_in_place_separate_tag(nonce(number), Aad::from(about), &mut bytes[start..]);
-        let tag = tag.map_err(|_| Broken::new("a frame cannot be sealed"))?;
-        bytes.extend_from_slice(tag.as_ref());
-        Ok(())
+    /// Seals the bytes in place, and returns the tag that belongs behind them.
+    pub(crate) fn seal(&self, nonce: FrameNonce, about: &[u8], bytes: &mut [u8]) -> Result<[u8; TAG_BYTES], Broken> {
+        let sealing = self.0.seal_in_place_separate_tag(nonce.into(), Aad::from(about), bytes);
+        let tag = sealing.ok().and_then(|tag| <[u8; TAG_BYTES]>::try_from(tag.as_ref()).ok());
+        tag.ok_or_else(|| Broken::new("a frame cannot be sealed"))
     }
 
     /// The text of a sealed frame, if nothing of it was changed.
-    pub(crate) fn open<'a>(&self, number: u64, about: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        self.0.open_in_place(nonce(number), Aad::from(about), sealed).ok()
+    pub(crate) fn open<'a>(&self, nonce: FrameNonce, about: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.0.open_in_place(nonce.into(), Aad::from(about), sealed).ok()
     }
 }
 
-/// INVARIANT: a data key is of one recording, and each frame of it has a number of its own.
-fn nonce(number: u64) -> Nonce {
-    let mut bytes = [0; NONCE_LEN];
-    bytes[NONCE_LEN - 8..].copy_from_slice(&number.to_be_bytes());
-    Nonce::assume_unique_for_key(bytes)
+/// What a frame is sealed with beside the key.
+///
+/// INVARIANT: a data key is of one recording, and no two of these are the same in it but for the same frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameNonce {
+    /// The frame's number.
+    pub(crate) number: u64,
+    /// Whether it was added once the events were over.
+    pub(crate) is_added: bool,
+}
+
+impl From<FrameNonce> for Nonce {
+    fn from(of: FrameNonce) -> Nonce {
+        let mut bytes = [0; NONCE_LEN];
+        bytes[0] = u8::from(of.is_added);
+        bytes[NONCE_LEN - 8..].copy_from_slice(&of.number.to_be_bytes());
+        Nonce::assume_unique_for_key(bytes)
+    }
 }
 
 fn random(bytes: &mut [u8]) {

@@ -1,6 +1,6 @@
 //! A recording while it is made: from notes to events, and from events to frames.
 
-use crate::container::{FrameKind, Writer};
+use crate::container::{FrameKind, Packing, Writer};
 use crate::directory::Shelf;
 use crate::echo::Echo;
 use crate::event::{ActText, ClosedText, Encoder, Event, HeadText, OpenedText, is_plain};
@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// Raw bytes at which a frame is closed.
 const FRAME_BYTES: usize = 1 << 20;
+/// Frames of a recording that are closed with each write; after them, one is closed with each sync or when it is full.
+/// So the index holds more than two months of unbroken output.
+const CLOSE_FRAMES: usize = 1 << 19;
 /// Acts of one channel; more are counted only.
 const ACTS_PER_CHANNEL_MAX: usize = 10_000;
 
@@ -39,6 +42,7 @@ pub(crate) struct Inner {
     head: Head,
     writer: Writer,
     encoder: Encoder,
+    packing: Packing,
     channels: HashMap<u32, Channel>,
     shelf: Arc<Shelf>,
     progress: watch::Sender<Progress>,
@@ -70,7 +74,15 @@ impl FileTape {
         shelf: Arc<Shelf>,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, Broken> {
-        let mut inner = Inner { head, writer, encoder: Encoder::default(), channels: HashMap::new(), shelf, progress };
+        let mut inner = Inner {
+            head,
+            writer,
+            encoder: Encoder::default(),
+            packing: Packing::default(),
+            channels: HashMap::new(),
+            shelf,
+            progress,
+        };
         inner.encoder.push(0, 0, &Event::Head(HeadText::of(&inner.head)));
         inner.close_frame()?;
         inner.writer.sync()?;
@@ -102,13 +114,20 @@ impl Tape for FileTape {
             for note in notes {
                 inner.note(note)?;
             }
-            inner.close_frame()
+            if inner.writer.frames() < CLOSE_FRAMES { inner.close_frame() } else { Ok(()) }
         })
         .await
     }
 
     async fn sync(&mut self) -> Result<(), Broken> {
-        self.apart(|inner| inner.writer.sync()).await
+        self.apart(|inner| {
+            inner.close_frame()?;
+            // A session that rests needs no room.
+            inner.encoder.shrink();
+            inner.packing = Packing::default();
+            inner.writer.sync()
+        })
+        .await
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Kept, Broken> {
@@ -188,8 +207,9 @@ impl Inner {
 
     /// Writes what was gathered.
     fn close_frame(&mut self) -> Result<(), Broken> {
-        if let Some((at, raw)) = self.encoder.take() {
-            self.writer.frame(FrameKind::Events, at, 0, &raw)?;
+        if let Some((at, raw)) = self.encoder.frame() {
+            self.writer.frame(FrameKind::Events, at, 0, raw, &mut self.packing)?;
+            self.encoder.clear();
             self.writer.set_latest(self.encoder.last());
             self.progress.send_replace(Progress { offset: self.writer.offset(), over: false });
         }

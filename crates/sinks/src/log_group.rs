@@ -39,6 +39,8 @@ const REST_BYTES_MAX: usize = 1 << 20;
 pub(crate) const CALL_SPAN_MAX: i64 = 24 * 3_600_000;
 /// Longest that a line waits for others while a session goes on.
 const LINGER: Duration = Duration::from_secs(1);
+/// The stream that is made to see whether one can be.
+const PROBE: &str = ".probe";
 /// Longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -327,6 +329,23 @@ impl Outlet for LogGroup {
         let form = Form { began: of.created.as_micros().div_euclid(1000), streams: place.streams, head: &head };
         let put = self.put_lines(&place.name(&draft.id), &form, output).await;
         put.map_err(|failure| Broken::new(failure.because))
+    }
+
+    fn destination(&self) -> String {
+        format!("{} at {}", self.config.group, self.config.endpoint)
+    }
+
+    async fn probe(&self) -> Result<(), Broken> {
+        // The three calls that it takes, so that no right is missing later.
+        let probe = async {
+            self.make_stream(PROBE).await?;
+            let event = LogEvent { at: Timestamp::now().as_millisecond(), message: "ravelin check".to_owned() };
+            if dropped(&self.put(PROBE, &[event]).await?, 1)?.is_some() {
+                return Err(Failure::new("the service does not take the time of this machine's clock"));
+            }
+            self.edge(PROBE, false).await
+        };
+        bounded(probe).await.map(|_last| ()).map_err(|failure| Broken::new(failure.because))
     }
 }
 

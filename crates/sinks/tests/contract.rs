@@ -489,6 +489,26 @@ async fn file_with_rotation_and_a_cut_line() {
     }
 }
 
+#[tokio::test]
+async fn a_file_that_ends_with_the_events_of_another_record_gets_all_of_this_one() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("audit.jsonl");
+    let config = sink(DestinationConfig::File { path: path.clone(), bytes_max: 1 << 20, keep: 100 });
+    let mut lines = 0;
+    for count in [40, 10] {
+        // The state was lost, or made anew; the file was not.
+        let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+        let shipping = start(&store, &config).await;
+        record(&store, count).await;
+        caught_up("they are there", &store, &shipping).await;
+        shipping.stop(Duration::ZERO).await;
+        let newest = store.events(0, 1).await.expect("the store answers").newest;
+        let numbers = numbers_in(folder.path(), "audit.jsonl");
+        assert_eq!(numbers[lines..], (1..=newest).collect::<Vec<_>>(), "each once and in order");
+        lines = numbers.len();
+    }
+}
+
 fn numbers_in(folder: &Path, name: &str) -> Vec<u64> {
     let older = (1..1000).rev().map(|number| folder.join(format!("{name}.{number}")));
     let all = older.chain([folder.join(name)]).filter(|path| path.exists());

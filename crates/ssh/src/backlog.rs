@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use tokio_util::sync::CancellationToken;
 
 /// The receive window of a channel while nothing is held up, in bytes. Measured best on short paths; large enough for
 /// 20 MB/s at 100 ms.
@@ -26,7 +27,7 @@ const TRICKLE_BYTES: u32 = 8;
 /// How many messages of a channel the library's queue holds: more than can ever be in it, see the module's text.
 pub(crate) const QUEUE_MESSAGES: usize = 1 << 20;
 
-/// What a message without payload counts as, in bytes.
+/// What a message counts as beside the texts in it, in bytes.
 pub(crate) const MESSAGE_BYTES: usize = 256;
 
 /// The counts of one connection.
@@ -42,6 +43,8 @@ struct Held {
     bytes: i64,
     // Nobody passes on what still comes for this channel, so it is not counted.
     closed: bool,
+    // The far end has closed the channel, whatever of it still waits to be passed on.
+    left: CancellationToken,
 }
 
 impl Backlog {
@@ -92,6 +95,18 @@ impl Backlog {
             self.total.fetch_sub(left, Ordering::Relaxed);
         }
         self.wake_reader();
+    }
+
+    /// The far end has closed this channel.
+    pub(crate) fn leave(&self, channel: ChannelId) {
+        if let Some(held) = self.channels().get(&channel) {
+            held.left.cancel();
+        }
+    }
+
+    /// Cancelled when the far end has closed this channel.
+    pub(crate) fn left(&self, channel: ChannelId) -> CancellationToken {
+        self.channels().entry(channel).or_default().left.clone()
     }
 
     /// The window that a channel is to have now.

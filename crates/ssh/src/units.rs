@@ -45,10 +45,8 @@ impl ChannelSource {
 
     fn note(&mut self, message: &ChannelMsg) {
         match message {
-            ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => self.given_bytes += data.len(),
             ChannelMsg::Close => self.closed = true,
-            other if is_counted(other) => self.given_bytes += MESSAGE_BYTES,
-            _ => {}
+            other => self.given_bytes += weight(other),
         }
     }
 
@@ -125,21 +123,42 @@ impl Source for ChannelSource {
     }
 }
 
-/// Messages that a client can send at any rate without window; their callbacks count them. The two lists, here and in
-/// the server's handler, are one.
-pub(crate) fn is_counted(message: &ChannelMsg) -> bool {
-    matches!(
-        message,
-        ChannelMsg::RequestPty { .. }
-            | ChannelMsg::RequestShell { .. }
-            | ChannelMsg::Exec { .. }
-            | ChannelMsg::RequestSubsystem { .. }
-            | ChannelMsg::RequestX11 { .. }
-            | ChannelMsg::SetEnv { .. }
-            | ChannelMsg::WindowChange { .. }
-            | ChannelMsg::AgentForward { .. }
-            | ChannelMsg::Signal { .. }
-    )
+/// What a message counts as while it waits. Most can be sent at any rate without window, so their callbacks count them as
+/// they come; the list here and those in the handlers of both sides are one.
+pub(crate) fn weight(message: &ChannelMsg) -> usize {
+    let texts = match message {
+        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => return data.len(),
+        ChannelMsg::RequestPty { term, .. } => term.len(),
+        ChannelMsg::Exec { command, .. } => command.len(),
+        ChannelMsg::RequestSubsystem { name, .. } => name.len(),
+        ChannelMsg::RequestX11 { x11_authentication_protocol, x11_authentication_cookie, .. } => {
+            x11_authentication_protocol.len() + x11_authentication_cookie.len()
+        }
+        ChannelMsg::SetEnv { variable_name, variable_value, .. } => variable_name.len() + variable_value.len(),
+        ChannelMsg::Signal { signal } => text_of(signal),
+        ChannelMsg::ExitSignal { signal_name, error_message, lang_tag, .. } => {
+            text_of(signal_name) + error_message.len() + lang_tag.len()
+        }
+        ChannelMsg::RequestShell { .. }
+        | ChannelMsg::WindowChange { .. }
+        | ChannelMsg::AgentForward { .. }
+        | ChannelMsg::Eof
+        | ChannelMsg::XonXoff { .. }
+        | ChannelMsg::ExitStatus { .. }
+        | ChannelMsg::WindowAdjusted { .. }
+        | ChannelMsg::Success
+        | ChannelMsg::Failure => 0,
+        _ => return 0,
+    };
+    texts + MESSAGE_BYTES
+}
+
+/// The length of a signal's name, where a peer may choose it.
+pub(crate) fn text_of(signal: &Sig) -> usize {
+    match signal {
+        Sig::Custom(name) => name.len(),
+        _ => 0,
+    }
 }
 
 /// The unit that a message is, if it is one.

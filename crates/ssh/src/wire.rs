@@ -84,6 +84,9 @@ impl Watch {
     }
 }
 
+/// Keepalives that may stay unanswered.
+pub(crate) const SILENCES_MAX: u32 = 4;
+
 /// How reading is slowed down while the backlog has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Brake {
@@ -103,9 +106,43 @@ pub(crate) struct Wire {
     // Held only while reading is slowed down.
     pause: Option<Pin<Box<Sleep>>>,
     allowance_bytes: usize,
+    silence: Silence,
+    // The brake has kept everything from being read.
+    is_deaf: bool,
     before_login_bytes: u64,
     before_login_bytes_max: u64,
     first_line: Vec<u8>,
+}
+
+/// How long nothing may be heard of a peer. The library asks for a sign of life; its own count of what stays unanswered
+/// would also run while nothing is read on purpose, and end whoever pauses.
+struct Silence {
+    max: Duration,
+    heard: Instant,
+    check: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn of(max: Duration) -> Self {
+        Self { max, heard: Instant::now(), check: Box::pin(tokio::time::sleep(max)) }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Ready when it has lasted too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.check.as_mut().poll(cx).is_ready() {
+            let left = self.max.saturating_sub(self.heard.elapsed());
+            if left.is_zero() {
+                let text = format!("nothing was heard of it for {} s", self.max.as_secs());
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            self.check.as_mut().reset(tokio::time::Instant::now() + left);
+        }
+        Poll::Pending
+    }
 }
 
 impl Wire {
@@ -119,6 +156,7 @@ impl Wire {
         watch: Arc<Watch>,
         backlog: Arc<Backlog>,
         brake: Brake,
+        silence_max: Duration,
         before_login_bytes_max: u64,
     ) -> Self {
         Self {
@@ -128,6 +166,8 @@ impl Wire {
             brake,
             pause: None,
             allowance_bytes: 0,
+            silence: Silence::of(silence_max),
+            is_deaf: false,
             before_login_bytes: 0,
             before_login_bytes_max,
             first_line: Vec::new(),
@@ -186,15 +226,21 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.poll_brake(cx).is_pending() {
+            this.is_deaf |= this.brake == Brake::Stop || this.backlog.is_full();
             return Poll::Pending;
+        }
+        if std::mem::take(&mut this.is_deaf) {
+            // What it said meanwhile was not listened to.
+            this.silence.heard();
         }
         let before = out.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, out);
         if read.is_pending() {
             // Everything there was has been read: the next stretch is paused for again.
             this.allowance_bytes = 0;
-            return Poll::Pending;
+            return this.silence.poll(cx).map(Err);
         }
+        this.silence.heard();
         let bytes = out.filled().len() - before;
         this.allowance_bytes = this.allowance_bytes.saturating_sub(bytes);
         if this.watch.software.get().is_none() {

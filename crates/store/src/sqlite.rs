@@ -33,7 +33,7 @@ use ravelin_model::credential::Credential;
 use ravelin_model::ledger::{Expectations, LedgerKey};
 use ravelin_model::ports::{Applied, Archive, EntryPage, EventPage, Ledger, NodeStart, Store};
 use ravelin_model::query::{Page, SessionQuery};
-use ravelin_model::recording::{Act, Entry, Found, Kept, LogKind, Search};
+use ravelin_model::recording::{Act, Entry, Found, Kept, LogKind, LogsBehind, Search};
 use ravelin_model::session::{Activity, Actor, Aged, Draft};
 use ravelin_model::sink::SinkStart;
 use ravelin_model::{CredentialId, Keepsake, NodeId, Refusal, Session, SessionId, Time};
@@ -317,8 +317,13 @@ impl Archive for SqliteStore {
         self.writer.write(move |write| archive::hold(write, &session, reason.as_deref(), &by)).await
     }
 
-    async fn logs_due(&self, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal> {
-        self.readers.read(move |connection| archive::logs_due(connection, limit)).await
+    async fn logs_behind(&self) -> Result<Vec<LogsBehind>, Refusal> {
+        self.readers.read(archive::logs_behind).await
+    }
+
+    async fn logs_due(&self, kind: LogKind, holder: &str, limit: u32) -> Result<Vec<Session>, Refusal> {
+        let holder = holder.to_owned();
+        self.readers.read(move |connection| archive::logs_due(connection, kind, &holder, limit)).await
     }
 
     async fn logs_waiting(&self) -> Result<u64, Refusal> {

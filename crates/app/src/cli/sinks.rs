@@ -43,13 +43,13 @@ fn view(sinks: &[wire::Sink], screen: &Screen) -> View {
                     Cell::new(&sink.name),
                     Cell::new(&sink.kind),
                     Cell::new(&sink.destination),
-                    Cell::new(sink.position.to_string()),
+                    Cell::new(sink.position.map(|position| position.to_string()).unwrap_or_default()),
                     Cell::new(sink.behind.to_string()),
                     sink.oldest_waiting.as_deref().map_or_else(|| Cell::new(""), |at| screen.time(at)),
                     Cell::new(sink.last_error.as_deref().unwrap_or("")),
                 ]
             })
             .collect(),
-        empty: "no sink is configured; see docs/howto/ship-logs.md",
+        empty: "no sink and no place for the output of sessions is configured; see docs/howto/ship-logs.md",
     }
 }

@@ -96,9 +96,9 @@ pub(super) struct Unread;
 /// HTTP/1.1 the connection would be reset. So a bounded rest is read and thrown away before the answer goes out, and if
 /// it was more, the answer is marked [`Unread`].
 struct Rest {
-    left: oneshot::Receiver<Body>,
-    /// Whether the sender waits for our word before it sends the body: then there is none to read.
-    unsent: bool,
+    left: oneshot::Receiver<Left>,
+    /// Whether the sender waits for our word before it sends the body. It gets the word when somebody begins to read.
+    waits: bool,
 }
 
 impl Rest {
@@ -109,16 +109,16 @@ impl Rest {
 
     /// The request, and the hand that catches its body when it falls.
     fn watch(request: Request<Body>) -> (Request<Body>, Self) {
-        let unsent = request.headers().contains_key(EXPECT) && request.version() < Version::HTTP_2;
+        let waits = request.headers().contains_key(EXPECT) && request.version() < Version::HTTP_2;
         let (leave, left) = oneshot::channel();
-        let caught = |body| Body::new(CaughtBody { body, leave: Some(leave) });
-        (request.map(caught), Self { left, unsent })
+        let caught = |body| Body::new(CaughtBody { body, is_begun: false, leave: Some(leave) });
+        (request.map(caught), Self { left, waits })
     }
 
     /// Reads what was left, if the edge has let go of it. Whether there is nothing more to come.
     async fn read_out(mut self) -> bool {
-        let Ok(mut body) = self.left.try_recv() else { return true };
-        if self.unsent {
+        let Ok(Left { mut body, is_begun }) = self.left.try_recv() else { return true };
+        if self.waits && !is_begun {
             return true;
         }
         let reading = async {
@@ -136,10 +136,17 @@ impl Rest {
     }
 }
 
+/// A body that was dropped before its end, and whether anybody had begun to read it.
+struct Left {
+    body: Body,
+    is_begun: bool,
+}
+
 /// A body that is not lost when it is dropped.
 struct CaughtBody {
     body: Body,
-    leave: Option<oneshot::Sender<Body>>,
+    is_begun: bool,
+    leave: Option<oneshot::Sender<Left>>,
 }
 
 impl Drop for CaughtBody {
@@ -148,7 +155,7 @@ impl Drop for CaughtBody {
             && !self.body.is_end_stream()
         {
             // Nobody waits for it when the answer was there first.
-            let _late = leave.send(std::mem::take(&mut self.body));
+            let _late = leave.send(Left { body: std::mem::take(&mut self.body), is_begun: self.is_begun });
         }
     }
 }
@@ -159,6 +166,7 @@ impl hyper::body::Body for CaughtBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
+        this.is_begun = true;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             this.leave = None;

@@ -18,7 +18,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use ravelin_engine::leg::{SocketHandle, guard};
+use ravelin_engine::leg::{SocketHandle, guard, prepare};
 use ravelin_engine::neighbourhood;
 use rustls::ServerConfig;
 use std::collections::HashMap;
@@ -64,11 +64,6 @@ const TAKEN_OVER_STALL_MAX: Duration = Duration::from_secs(600);
 /// How long a peer is heard out that still sends what we have refused, and how much of it.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const LINGER_BYTES_MAX: usize = 256 << 20;
-/// How long a connection may be silent until the system asks its peer for a sign of life, how often it then asks, and
-/// how many times. A machine that vanished is found out after their sum, whatever its programs were doing.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIMES: u32 = 4;
 /// How long a stop waits for answers that are under way.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 /// A pause after the system refused to give a socket.
@@ -134,10 +129,7 @@ async fn connection(
     doors: Doors,
     stopping: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot turn Nagle's algorithm off");
-    }
-    if let Err(error) = ask_for_life(&stream) {
+    if let Err(error) = prepare(&stream) {
         tracing::debug!(%peer, %error, "cannot have the system look after a connection");
     }
     let (stream, socket) = guard(stream);
@@ -162,15 +154,6 @@ async fn connection(
             socket.closed().await;
         }
     }
-}
-
-/// Has the system find out when the peer's machine has vanished: an edge that took a connection over may wait for ever.
-fn ask_for_life(stream: &TcpStream) -> rustix::io::Result<()> {
-    use rustix::net::sockopt;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_TIMES)?;
-    sockopt::set_socket_keepalive(stream, true)
 }
 
 /// The connection that requests come over, as far as they may know of it.

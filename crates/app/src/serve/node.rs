@@ -458,7 +458,7 @@ fn recording(
 }
 
 /// What takes the output of sessions whose documents ask for it.
-fn outlets(config: &Config) -> anyhow::Result<recording::Outlets> {
+pub(crate) fn outlets(config: &Config) -> anyhow::Result<recording::Outlets> {
     let mut outlets = recording::Outlets::new();
     for bucket in &config.aws.log_buckets {
         let far = Far::new(&bucket.store).with_context(|| format!("the log bucket {} cannot be used", bucket.name))?;

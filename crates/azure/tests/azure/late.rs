@@ -66,13 +66,29 @@ async fn who_prefers_it_is_told_to_come_later() {
 async fn a_repeated_request_gets_its_answer() {
     let world = World::new().await;
     let alice = world.bearer("alice").await;
-    let (location, _) = places(&world.post_later(&alice, "/getActiveSessions", "").await);
-    fetch(&world, &alice, &location).await;
+    let (_, status) = places(&world.post_later(&alice, "/getActiveSessions", "").await);
+    loop {
+        let progress = world.ask(Method::GET, &alice, &status, "").await;
+        if progress.body["status"] == "Succeeded" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // As the article does it: the same request again.
+    let session = world.open("bob", "vm01", FakeLeg::new()).await;
     let again = world.post_later(&alice, "/getActiveSessions", "").await;
     assert_eq!((again.status, &again.body["value"]), (StatusCode::OK, &json!([])));
     // The next one begins anew, and so does one for something else.
-    places(&world.post_later(&alice, "/getActiveSessions", "").await);
+    let (location, _) = places(&world.post_later(&alice, "/getActiveSessions", "").await);
+    assert_eq!(fetch(&world, &alice, &location).await.body["value"][0]["sessionId"], session.session().as_str());
+    // What was fetched is not given again: what follows is how it is then.
+    drop(session);
+    let gone = async {
+        while world.post_later(&alice, "/getActiveSessions", "").await.body["value"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the list is as it is");
     assert_eq!(world.post(&world.bearer("bob").await, "/getActiveSessions", "").await.status, StatusCode::OK);
 }
 

@@ -303,6 +303,14 @@ impl Outlet for FakeOutlet {
         self.taken.lock().expect("not poisoned").push(place.name(&of.draft.id));
         Ok(())
     }
+
+    fn destination(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn probe(&self) -> Result<(), Broken> {
+        Ok(())
+    }
 }
 
 fn place(kind: LogKind, holder: &str) -> LogPlace {

@@ -23,6 +23,7 @@ pub(crate) async fn list_sinks(
     params: Params,
 ) -> Result<Json<wire::Sinks>, Fault> {
     params.none()?;
-    let items = control.sinks(&caller).await?.iter().map(map::sink).collect();
+    let mut items: Vec<wire::Sink> = control.sinks(&caller).await?.iter().map(map::sink).collect();
+    items.extend(control.log_places(&caller).await?.iter().map(map::log_place));
     Ok(Json(wire::Sinks { items }))
 }

@@ -2,6 +2,7 @@
 
 use super::{Batch, Destination, Failure};
 use async_trait::async_trait;
+use ravelin_model::ledger::Digest;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,8 +19,25 @@ struct Open {
     file: fs::File,
     /// Where the next line begins.
     bytes: u64,
-    /// The number in the last line, where that is ours: what is not above it is there already.
+    /// What is not above this number is there already.
     last: u64,
+}
+
+/// The last line of a file, where it is an event in our own form.
+struct LastLine {
+    seq: u64,
+    hash: Option<Digest>,
+    deployment: Option<String>,
+}
+
+impl LastLine {
+    /// Whether it is of the record that this batch is of: not another deployment's, and not of a life of this one which a
+    /// restored backup has undone, as far as the batch shows that.
+    fn is_of(&self, batch: &Batch<'_>) -> bool {
+        let same = batch.items.iter().find(|item| item.entry.event.seq == self.seq);
+        self.deployment.as_deref() == Some(batch.deployment)
+            && same.is_none_or(|item| self.hash.as_ref() == Some(&item.entry.hash))
+    }
 }
 
 impl File {
@@ -34,12 +52,27 @@ impl Destination for File {
         let lines: Vec<(u64, String)> =
             batch.items.iter().map(|item| (item.entry.event.seq, item.record.to_string())).collect();
         let (path, bytes_max, keep) = (self.path.clone(), self.bytes_max, self.keep);
-        let open = self.open.take();
+        let unwritable = |error: io::Error| Failure::new(format!("cannot write {}: {error}", self.path.display()));
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let path = path.clone();
+                let opened = tokio::task::spawn_blocking(move || Open::at(&path)).await;
+                let (mut open, last) = opened.map_err(|_| gone())?.map_err(unwritable)?;
+                if let Some(last) = last {
+                    if last.is_of(batch) {
+                        open.last = last.seq;
+                    } else {
+                        tracing::warn!(
+                            path = %self.path.display(), last = last.seq,
+                            "the file of a sink ends with events of another record; all of this one are added behind them"
+                        );
+                    }
+                }
+                open
+            }
+        };
         let written = tokio::task::spawn_blocking(move || {
-            let mut open = match open {
-                Some(open) => open,
-                None => Open::at(&path)?,
-            };
             open.write(&path, bytes_max, keep, &lines)?;
             Ok::<_, io::Error>(open)
         });
@@ -48,15 +81,19 @@ impl Destination for File {
                 self.open = Some(open);
                 Ok(())
             }
-            Ok(Err(error)) => Err(Failure::new(format!("cannot write {}: {error}", self.path.display()))),
-            Err(_) => Err(Failure::new("the task that writes the file has gone")),
+            Ok(Err(error)) => Err(unwritable(error)),
+            Err(_) => Err(gone()),
         }
     }
 }
 
+fn gone() -> Failure {
+    Failure::new("the task that writes the file has gone")
+}
+
 impl Open {
     /// Opens the file, or makes it, and takes away a last line that was cut off when somebody died in the midst of it.
-    fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path) -> io::Result<(Self, Option<LastLine>)> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = file.metadata()?.len();
         let (bytes, last) = last_line(&mut file, length)?;
@@ -64,7 +101,7 @@ impl Open {
             file.set_len(bytes)?;
         }
         file.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { file, bytes, last })
+        Ok((Self { file, bytes, last: 0 }, last))
     }
 
     fn write(&mut self, path: &Path, bytes_max: u64, keep: u32, lines: &[(u64, String)]) -> io::Result<()> {
@@ -79,7 +116,8 @@ impl Open {
                 text.clear();
                 let last = self.last.max(seq - 1);
                 rotate(path, keep)?;
-                *self = Self { last, ..Self::at(path)? };
+                let (fresh, _nothing) = Self::at(path)?;
+                *self = Self { last, ..fresh };
             }
             text.push_str(line);
             text.push('\n');
@@ -103,20 +141,22 @@ impl Open {
     }
 }
 
-/// Where the last whole line ends, and the number in it.
-fn last_line(file: &mut fs::File, length: u64) -> io::Result<(u64, u64)> {
+/// Where the last whole line ends, and what it is.
+fn last_line(file: &mut fs::File, length: u64) -> io::Result<(u64, Option<LastLine>)> {
     let look = length.min(crate::lines::LINE_BYTES_MAX as u64 * 2);
     file.seek(SeekFrom::Start(length - look))?;
     let mut tail = Vec::new();
     file.take(look).read_to_end(&mut tail)?;
     let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
         // A line that is longer than any of ours: not our file to cut.
-        return Ok((if look < length { length } else { 0 }, 0));
+        return Ok((if look < length { length } else { 0 }, None));
     };
     let begin = tail[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let last = match crate::lines::parse(&tail[begin..end]) {
-        Ok(crate::lines::Parsed::Event(line, _)) => line.seq,
-        Ok(crate::lines::Parsed::Foundation(_)) | Err(_) => 0,
+        Ok(crate::lines::Parsed::Event(line, told)) => {
+            Some(LastLine { seq: line.seq, hash: line.hash, deployment: told.deployment })
+        }
+        Ok(crate::lines::Parsed::Foundation(_)) | Err(_) => None,
     };
     Ok((length - look + end as u64 + 1, last))
 }

@@ -47,8 +47,11 @@ impl Otlp {
         };
         let rejected = count("rejectedLogRecords") + count("rejectedSpans");
         if rejected > 0 {
-            let why = partial["errorMessage"].as_str().unwrap_or("it gives no reason");
-            return Err(Failure::new(format!("the far end rejected {rejected} records: {why}")));
+            // The same records are never to be sent again: what was rejected once always is, and the rest was taken.
+            // <https://opentelemetry.io/docs/specs/otlp/#partial-success-1>
+            let why =
+                ravelin_model::text::printable(partial["errorMessage"].as_str().unwrap_or("it gives no reason"), 300);
+            tracing::error!(endpoint = self.endpoint, rejected, why, "the far end of a sink rejected records for good");
         }
         Ok(())
     }

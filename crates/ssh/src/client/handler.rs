@@ -1,12 +1,13 @@
 //! What a target says on its own account: its host key, channels it opens, and how its connection ends.
 
 use super::Unreached;
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, MESSAGE_BYTES};
 use crate::keys;
+use crate::units::text_of;
 use ravelin_model::session::EndReason;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelId, Names, cipher};
+use russh::{Channel, ChannelId, Names, Sig, cipher};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +100,11 @@ pub(crate) struct TargetHandler {
 }
 
 impl TargetHandler {
+    /// A message with so many bytes of texts that waits in the channel's queue.
+    fn count_message(&self, channel: ChannelId, texts: usize) {
+        self.backlog.received(channel, MESSAGE_BYTES + texts);
+    }
+
     fn hand_over(&self, inbound: Inbound) {
         // When nobody has time for it, dropping its reply refuses the channel.
         if self.inbound.try_send(Box::new(inbound)).is_err() {
@@ -235,6 +241,64 @@ impl client::Handler for TargetHandler {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.backlog.received(channel, data.len());
+        Ok(())
+    }
+
+    async fn channel_success(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn channel_failure(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn window_adjusted(
+        &mut self,
+        channel: ChannelId,
+        _new_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn xon_xoff(
+        &mut self,
+        channel: ChannelId,
+        _client_can_do: bool,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn exit_status(
+        &mut self,
+        channel: ChannelId,
+        _exit_status: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn exit_signal(
+        &mut self,
+        channel: ChannelId,
+        signal_name: Sig,
+        _core_dumped: bool,
+        error_message: &str,
+        lang_tag: &str,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.count_message(channel, text_of(&signal_name) + error_message.len() + lang_tag.len());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ mod dialer;
 mod handler;
 
 use crate::backlog::{Backlog, QUEUE_MESSAGES, WINDOW_BYTES};
-use crate::wire::{Brake, Watch, Wire};
+use crate::wire::{Brake, SILENCES_MAX, Watch, Wire};
 use crate::{algorithms, keys};
 use async_trait::async_trait;
 use handler::{Seen, TargetHandler};
@@ -126,8 +126,9 @@ impl Dialled {
         let Dialled { stream, leg } = self;
         let watch = Arc::new(Watch::default());
         let backlog = Backlog::new(tuning.pause_bytes);
+        let silence_max = tuning.keepalive_interval * SILENCES_MAX;
         // A target is known: its bytes before login are bounded by time only.
-        let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Stop, u64::MAX);
+        let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Stop, silence_max, u64::MAX);
         let (inbound, inbound_receiver) = mpsc::channel(INBOUND_MAX);
         let handler = TargetHandler {
             pinned: target.host_keys.clone(),
@@ -141,6 +142,8 @@ impl Dialled {
             channel_buffer_size: QUEUE_MESSAGES,
             preferred: algorithms::outgoing(&target.host_keys),
             keepalive_interval: Some(tuning.keepalive_interval),
+            // The wire counts.
+            keepalive_max: 0,
             nodelay: true,
             ..client::Config::default()
         });

@@ -106,7 +106,7 @@ impl Connection {
     /// Room for one more channel, until what is returned is dropped.
     pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         let config = &self.shared.config;
-        if self.opened.fetch_add(1, Ordering::Relaxed) >= config.channels_per_life_max {
+        if self.opened.load(Ordering::Relaxed) >= config.channels_per_life_max {
             return None;
         }
         let taken = self.load.send_if_modified(|load| {
@@ -114,7 +114,10 @@ impl Connection {
             load.channels += usize::from(has_room);
             has_room
         });
-        taken.then(|| Place(Arc::clone(self)))
+        taken.then(|| {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            Place(Arc::clone(self))
+        })
     }
 
     /// Ends the connection once it has carried nothing for as long as it may.

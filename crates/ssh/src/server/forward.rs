@@ -94,6 +94,13 @@ pub(super) async fn next(inbound: &mut mpsc::Receiver<Box<Inbound>>) -> Option<B
 
 /// Connects a channel that the target opens to the client, if it was asked for.
 pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &Arc<Up>) {
+    let is_wanted = match &*inbound {
+        Inbound::Forwarded { port, .. } => up.link.listens(*port),
+        Inbound::Agent { .. } => up.lends_agent(),
+    };
+    if !is_wanted {
+        return;
+    }
     let Some(place) = connection.place() else {
         tracing::debug!("a channel from a target was refused: too many on this connection");
         return;
@@ -103,18 +110,12 @@ pub(super) fn bridge(connection: &Arc<Connection>, inbound: Box<Inbound>, up: &A
         let _place = place;
         let (target, reply, purpose, opened) = match *inbound {
             Inbound::Forwarded { channel, reply, address, port, originator, originator_port } => {
-                if !up.link.listens(port) {
-                    return;
-                }
                 let purpose = Some(Purpose::Forward { inward: true, to: destination(&address, port) });
                 let opened =
                     owner.handle.channel_open_forwarded_tcpip(address, port, originator, originator_port).await;
                 (channel, reply, purpose, opened)
             }
             Inbound::Agent { channel, reply } => {
-                if !up.lends_agent() {
-                    return;
-                }
                 // What an agent signs for is said by what is logged in to.
                 (channel, reply, None, owner.handle.channel_open_agent().await)
             }
@@ -161,7 +162,8 @@ async fn join(
     let mut to_target = TargetSink { write: Arc::clone(&target_write) };
     let inward = pin!(relay.pump(Flow::In, &mut from_client, &mut to_target));
     let outward = pin!(relay.pump(Flow::Out, &mut from_target, &mut to_client));
-    both(inward, outward).await;
+    let left = connection.entry.backlog.left(client_write.id());
+    both(inward, outward, left).await;
     // Either side may be gone, which comes to the same.
     let _closed = (target_write.close().await, client_write.close().await);
 }

@@ -9,6 +9,7 @@ use super::session::{self, Line, Missing};
 use super::{Shared, tunnel};
 use crate::backlog::{Backlog, MESSAGE_BYTES};
 use crate::keys;
+use crate::units::text_of;
 use crate::user::{self, UserName, Wish};
 use crate::wire::Watch;
 use ravelin_engine::leg::SocketHandle;
@@ -143,9 +144,9 @@ impl ClientHandler {
         }
     }
 
-    /// A message without payload that waits in the channel's queue.
-    fn count_message(&self, channel: ChannelId) {
-        self.entry.backlog.received(channel, MESSAGE_BYTES);
+    /// A message with so many bytes of texts that waits in the channel's queue.
+    fn count_message(&self, channel: ChannelId, texts: usize) {
+        self.entry.backlog.received(channel, MESSAGE_BYTES + texts);
     }
 }
 
@@ -359,7 +360,7 @@ impl Handler for ClientHandler {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _term: &str,
+        term: &str,
         _col_width: u32,
         _row_height: u32,
         _pix_width: u32,
@@ -367,7 +368,7 @@ impl Handler for ClientHandler {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, term.len());
         session.channel_success(channel)
     }
 
@@ -375,12 +376,12 @@ impl Handler for ClientHandler {
         &mut self,
         channel: ChannelId,
         _single_connection: bool,
-        _x11_auth_protocol: &str,
-        _x11_auth_cookie: &str,
+        x11_auth_protocol: &str,
+        x11_auth_cookie: &str,
         _x11_screen_number: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, x11_auth_protocol.len() + x11_auth_cookie.len());
         session.channel_failure(channel)
     }
 
@@ -391,7 +392,7 @@ impl Handler for ClientHandler {
         variable_value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, variable_name.len() + variable_value.len());
         // The same measure as where they are collected, for each one by itself.
         if variable_name.len() + variable_value.len() > self.shared.config.variables_bytes_max {
             return session.channel_failure(channel);
@@ -402,32 +403,32 @@ impl Handler for ClientHandler {
     // Programs are answered by their channel's task, with the target's own answer.
 
     async fn shell_request(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, 0);
         Ok(())
     }
 
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _data: &[u8],
+        data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, data.len());
         Ok(())
     }
 
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, name.len());
         Ok(())
     }
 
     async fn agent_request(&mut self, channel: ChannelId, _session: &mut Session) -> Result<bool, Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, 0);
         self.entry.offers_agent.store(true, Ordering::Release);
         // Whether the target gets it is decided, and told, when the program starts.
         Ok(true)
@@ -442,12 +443,32 @@ impl Handler for ClientHandler {
         _pix_height: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.count_message(channel);
+        self.count_message(channel, 0);
         session.channel_success(channel)
     }
 
-    async fn signal(&mut self, channel: ChannelId, _signal: Sig, _session: &mut Session) -> Result<(), Self::Error> {
-        self.count_message(channel);
+    async fn signal(&mut self, channel: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), Self::Error> {
+        self.count_message(channel, text_of(&signal));
+        Ok(())
+    }
+
+    async fn window_adjusted(
+        &mut self,
+        channel: ChannelId,
+        _new_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.count_message(channel, 0);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.entry.backlog.leave(channel);
         Ok(())
     }
 

@@ -15,13 +15,13 @@ mod tunnel;
 
 use crate::backlog::{Backlog, QUEUE_MESSAGES, WINDOW_BYTES};
 use crate::keys::{self, KeyError};
-use crate::wire::{Brake, Watch, Wire};
+use crate::wire::{Brake, SILENCES_MAX, Watch, Wire};
 use crate::{SOFTWARE, algorithms};
 use connection::ClientEnd;
 use crowd::Crowd;
 use door::{Door, Ticket};
 use handler::{ClientHandler, Entry};
-use ravelin_engine::leg::{GuardedStream, SocketHandle, guard};
+use ravelin_engine::leg::{GuardedStream, SocketHandle, guard, prepare};
 use ravelin_engine::{Gate, Identity};
 use ravelin_model::principal::AuthMethod;
 use russh::{MethodKind, MethodSet, SshId};
@@ -147,6 +147,8 @@ pub async fn serve(
         max_auth_attempts: config.login_attempts_max,
         inactivity_timeout: None,
         keepalive_interval: Some(config.keepalive_interval),
+        // The wire counts.
+        keepalive_max: 0,
         nodelay: true,
         ..russh::server::Config::default()
     });
@@ -160,7 +162,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                if let Err(error) = stream.set_nodelay(true) {
+                if let Err(error) = prepare(&stream) {
                     tracing::debug!(%address, %error, "a connection was lost before it began");
                     continue;
                 }
@@ -193,7 +195,9 @@ async fn attend(arrival: Arrival, protocol: Arc<russh::server::Config>, shared: 
     let Arrival { stream, socket, address, watch, ticket } = arrival;
     let config = &shared.config;
     let backlog = Backlog::new(PAUSE_BYTES);
-    let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Pace, config.bytes_before_login_max);
+    let silence_max = config.keepalive_interval * SILENCES_MAX;
+    let before_login_max = config.bytes_before_login_max;
+    let wire = Wire::new(stream, Arc::clone(&watch), Arc::clone(&backlog), Brake::Pace, silence_max, before_login_max);
     let entry = Arc::new(Entry::new(address, socket.clone(), Arc::clone(&watch), Arc::clone(&backlog), ticket));
     let handler = ClientHandler::new(Arc::clone(&entry), Arc::clone(&shared));
     let grace = tokio::time::sleep(config.login_grace);

@@ -15,6 +15,8 @@ use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelWriteHalf, Pty, client};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A terminal as the client asked for it; RFC 4254, section 6.2.
 #[derive(Clone)]
@@ -88,7 +90,10 @@ impl ProgramChannel {
 
     /// Serves the channel from its opening to its close. Without a line the person has not said where to.
     pub(super) async fn serve(mut self, line: Option<Line>) {
-        let Some(program) = self.set_up().await else { return };
+        let Some(program) = self.set_up().await else {
+            self.connection.hide_face(self.write.id());
+            return;
+        };
         match line {
             // Boxed, so that a program does not hold the menu's memory too.
             Some(line) => Box::pin(self.run(program, &line)).await,
@@ -242,7 +247,7 @@ impl ProgramChannel {
         let stopped = {
             let inward = pin!(relay.pump(Flow::In, &mut self.source, &mut to_target));
             let outward = pin!(relay.pump(Flow::Out, &mut from_target, &mut to_client));
-            both(inward, outward).await
+            both(inward, outward, self.connection.entry.backlog.left(id)).await
         };
         drop(relay);
         drop(pump);
@@ -251,7 +256,8 @@ impl ProgramChannel {
             Stopped::SourceClosed | Stopped::SinkClosed => {
                 // The side that closed first hears nothing more; for the other this is the end.
                 let _target_gone = write.close().await;
-                if from_target.is_closed() || self.source.is_closed() {
+                let left = self.connection.entry.backlog.left(id).is_cancelled();
+                if left || from_target.is_closed() || self.source.is_closed() {
                     self.connection.hide_face(id);
                     let _client_gone = self.write.close().await;
                     return;
@@ -348,13 +354,25 @@ enum Started {
     Lost,
 }
 
+/// How long a target may take what a client sent before it closed the channel.
+const LEAVE_MAX: Duration = Duration::from_secs(30);
+
+/// Resolves when the client has closed the channel, and what it sent before had its time: a target that takes nothing
+/// would otherwise never hear of it.
+pub(super) async fn is_left(left: CancellationToken) {
+    left.cancelled().await;
+    tokio::time::sleep(LEAVE_MAX).await;
+}
+
 /// Both directions of a channel, until one of them says that it is over: the target's end always does, the client's
 /// end does when the client closed. A target that takes no more may still have something to say.
 pub(super) async fn both(
     mut inward: Pin<&mut impl Future<Output = Stopped>>,
     mut outward: Pin<&mut impl Future<Output = Stopped>>,
+    left: CancellationToken,
 ) -> Stopped {
     tokio::select! {
+        () = is_left(left) => Stopped::SourceClosed,
         stopped = &mut outward => stopped,
         stopped = &mut inward => match stopped {
             Stopped::SinkClosed => outward.await,

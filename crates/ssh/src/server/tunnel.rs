@@ -3,6 +3,7 @@
 
 use super::connection::{CLOSING, ChannelLeg, Connection};
 use super::forward::{Destination, prohibited, unconnected};
+use super::program::is_left;
 use super::session::not_found;
 use crate::client;
 use crate::units::{ChannelSource, ClientSink};
@@ -148,6 +149,7 @@ async fn relay(
         let outward = relay.pump(Flow::Out, &mut from_target, &mut to_client);
         tokio::pin!(inward, outward);
         tokio::select! {
+            () = is_left(connection.entry.backlog.left(id)) => (EndReason::ClientClosed, Stopped::SourceClosed),
             stopped = &mut outward => match stopped {
                 Stopped::Ended => (EndReason::TargetClosed, stopped),
                 Stopped::SourceClosed | Stopped::SinkClosed if client_said_all.is_cancelled() => {

@@ -99,6 +99,28 @@ async fn commands_files_and_terminals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pauses_in_a_download_for_many_keepalives_gets_the_rest_of_it() {
+    let setup = Setup { config: |config| config.keepalive_interval = Duration::from_millis(200), ..Setup::default() };
+    let bastion = Bastion::start_with(setup).await;
+    let Some(config) = configure(&bastion).await else { return };
+    let mut client = Command::new("ssh")
+        .args(["-F", &config, "alice:web-1@bastion", "head -c 30000000 /dev/zero; exit 4"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    let mut output = client.stdout.take().expect("piped");
+    let mut bytes = vec![0; 1_000];
+    output.read_exact(&mut bytes).await.expect("it begins");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let reading = tokio::time::timeout(LIMIT, output.read_to_end(&mut bytes)).await;
+    reading.expect("in time").expect("readable");
+    let status = client.wait().await.expect("it ends");
+    assert_eq!((bytes.len(), status.code()), (30_000_000, Some(4)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unix_socket_on_the_target_is_forwarded() {
     let bastion = Bastion::start().await;
     let Some(config) = configure(&bastion).await else { return };

@@ -8,7 +8,7 @@ use super::row::{self, SESSION_COLUMNS, integer, json_map, map_from_json};
 use super::write::record;
 use super::writer::Write;
 use ravelin_model::audit::{AuditKind, Deed};
-use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, LogKind, Search, Source};
+use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, LogKind, LogsBehind, Search, Source};
 use ravelin_model::session::Actor;
 use ravelin_model::{PrincipalName, Refusal, Session, SessionId, TargetName, Time};
 use rusqlite::types::Value;
@@ -256,20 +256,45 @@ pub(super) fn insert_logs(connection: &Connection, session: &Session) -> rusqlit
     Ok(())
 }
 
-pub(super) fn logs_due(connection: &Connection, limit: u32) -> Result<Vec<(Session, LogKind)>, Refusal> {
-    // From what is due to its session, and not through all sessions.
+/// What is due, with the name of its place; from what is due to its session, and not through all sessions.
+const LOGS_DUE: &str = "SELECT sessions.*, d.place AS place, \
+     coalesce((SELECT json_extract(l.value, '$[1]') FROM json_each(logs) AS l \
+               WHERE json_extract(l.value, '$[0]') = d.place), '') AS holder \
+     FROM logs_due AS d CROSS JOIN sessions ON id = d.session \
+     WHERE ended IS NOT NULL AND recording IN ('none', 'complete', 'failed')";
+
+pub(super) fn logs_behind(connection: &Connection) -> Result<Vec<LogsBehind>, Refusal> {
+    let sql = format!("SELECT place, holder, count(*), min(ended) FROM ({LOGS_DUE}) GROUP BY place, holder");
+    let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
+    let mut rows = statement.query([]).map_err(from_sqlite)?;
+    let mut behind = Vec::new();
+    while let Some(found) = rows.next().map_err(from_sqlite)? {
+        let place: String = found.get(0).map_err(from_sqlite)?;
+        behind.push(LogsBehind {
+            kind: LogKind::from_word(&place)
+                .ok_or_else(|| Refusal::internal(format!("{place:?} is no kind of place for sessions' output")))?,
+            holder: found.get(1).map_err(from_sqlite)?,
+            sessions: found.get::<_, i64>(2).map_err(from_sqlite)?.unsigned_abs(),
+            oldest: Time::from_micros(found.get(3).map_err(from_sqlite)?),
+        });
+    }
+    Ok(behind)
+}
+
+pub(super) fn logs_due(
+    connection: &Connection,
+    kind: LogKind,
+    holder: &str,
+    limit: u32,
+) -> Result<Vec<Session>, Refusal> {
     let sql = format!(
-        "SELECT {SESSION_COLUMNS}, place FROM logs_due AS d CROSS JOIN sessions ON id = d.session \
-         WHERE ended IS NOT NULL AND recording IN ('none', 'complete', 'failed') ORDER BY ended, place LIMIT ?1"
+        "SELECT {SESSION_COLUMNS} FROM ({LOGS_DUE}) WHERE place = ?1 AND holder = ?2 ORDER BY ended, id LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(&sql).map_err(from_sqlite)?;
-    let mut rows = statement.query([limit]).map_err(from_sqlite)?;
+    let mut rows = statement.query((kind.word(), holder, limit)).map_err(from_sqlite)?;
     let mut due = Vec::new();
     while let Some(found) = rows.next().map_err(from_sqlite)? {
-        let place: String = found.get("place").map_err(from_sqlite)?;
-        let kind = LogKind::from_word(&place)
-            .ok_or_else(|| Refusal::internal(format!("{place:?} is no kind of place for sessions' output")))?;
-        due.push((row::session(found)?, kind));
+        due.push(row::session(found)?);
     }
     Ok(due)
 }

@@ -111,6 +111,17 @@ impl World {
         line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().expect("a number")
     }
 
+    fn check(&self) -> Said {
+        run(Command::new(binary()).args(["check", "-c"]).arg(self.config()))
+    }
+
+    /// How a place is, by `sinks ls`.
+    fn place(&self, server: &Server, kind: &str) -> Value {
+        let all = server.ravelin(&["sinks", "ls", "-o", "json"]).json();
+        let places = all.as_array().expect("a list");
+        places.iter().find(|place| place["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {all}")).clone()
+    }
+
     fn peer(&self, program: &Path) -> Peer {
         let port = self.moto.to_string();
         let peer = Peer::start(Command::new(program).args(["-H", "127.0.0.1", "-p", &port]), self.moto);
@@ -166,6 +177,8 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
     let world = World::new(aws, python, Sshd::start(&sshd, &keygen));
     let peer = world.peer(&program);
     let server = world.serve();
+    let said = world.check();
+    assert!(said.code == 0 && !said.out.contains("warning"), "{said:?}");
 
     // What is not configured is refused by name, and so is what cannot be kept.
     let shell = |inputs: Value| json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
@@ -260,6 +273,18 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
     assert!(said.out.contains("later-43"), "{said:?}");
     eventually("the failure is told", || (world.figure("ravelin_session_logs_failures_total") >= 2.0).then_some(()));
     assert_eq!(world.figure("ravelin_session_logs_waiting"), 2.0);
+    for (kind, name) in [("log_bucket", "logs"), ("log_group", "/ssm/logs")] {
+        let place = world.place(&server, kind);
+        assert_eq!((&place["name"], &place["behind"]), (&json!(name), &json!(1)), "{place}");
+        assert!(place["oldest_waiting"].is_string() && place["last_error"].is_string(), "{place}");
+        assert!(place["position"].is_null() && place["failures"].as_u64() >= Some(1), "{place}");
+    }
+    let table = server.ravelin(&["sinks", "ls"]);
+    assert!(table.out.contains("log_bucket") && table.out.contains("/ssm/logs"), "{table:?}");
+    let said = world.check();
+    for warning in ["warning: aws.log_buckets \"logs\": ", "warning: aws.log_groups \"/ssm/logs\": "] {
+        assert!(said.code == 0 && said.out.contains(warning), "{said:?}");
+    }
     let log = server.log();
     assert!(log.contains("the output of a session is not in its place yet") && !log.contains("hush-hush"), "{log}");
     let _gone = server.kill_dash_nine();
@@ -272,6 +297,9 @@ fn documents_have_the_output_of_sessions_put_in_a_bucket_and_a_log_group_whateve
     assert!(object.contains("later-43\n"), "{object:?}");
     assert_eq!(lines.iter().filter(|line| *line == "later-43").count(), 1, "{lines:?}");
     eventually("nothing waits", || (world.figure("ravelin_session_logs_waiting") == 0.0).then_some(()));
+    let place = world.place(&server, "log_bucket");
+    assert_eq!((&place["behind"], &place["delivered"]), (&json!(0), &json!(1)), "{place}");
+    assert!(place["last_error"].is_null() && place["last_delivery"].is_string(), "{place}");
 
     // The configuration has the bucket no more: the document that names it is refused when it is used.
     drop(server);

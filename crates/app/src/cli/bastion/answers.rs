@@ -39,13 +39,16 @@ pub(crate) struct DisconnectArgs {
     #[command(flatten)]
     host: HostArgs,
     /// Ids as get-active-sessions shows them
-    #[arg(long, num_args = 1.., value_name = "ID", required_unless_present_any = ["all", "user"])]
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The same, as the vendor's command line takes them
+    #[arg(long, num_args = 1.., value_name = "ID", required_unless_present_any = ["all", "user", "ids"])]
     session_ids: Vec<String>,
     /// Every active session
-    #[arg(long, conflicts_with = "session_ids")]
+    #[arg(long, conflicts_with_all = ["session_ids", "ids"])]
     all: bool,
     /// Every active session of this person
-    #[arg(long, value_name = "NAME", conflicts_with = "session_ids")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["session_ids", "ids"])]
     user: Option<String>,
     /// Only show what would be ended
     #[arg(long)]
@@ -125,7 +128,8 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
     /// Longest wait for the list that a filter looks through.
     const LIST_MAX: Duration = Duration::from_secs(120);
     let host = place.host(&args.host)?;
-    let mut ids = args.session_ids.clone();
+    let named: Vec<String> = args.ids.into_iter().chain(args.session_ids).collect();
+    let mut ids = named.clone();
     if args.all || args.user.is_some() || args.dry_run {
         let listed = place.arm.active_sessions(&host, Some(LIST_MAX)).await.map_err(|error| place.failed(error))?;
         let Answer::Here(mut sessions) = listed else {
@@ -133,7 +137,7 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
         };
         sessions.retain(|session| match &args.user {
             Some(user) => text(session, &["userName"]).eq_ignore_ascii_case(user),
-            None => args.all || args.session_ids.iter().any(|id| id == text(session, &["sessionId"])),
+            None => args.all || named.iter().any(|id| id == text(session, &["sessionId"])),
         });
         if args.dry_run {
             screen.show(&sessions, || active_view(&sessions, screen))?;
@@ -167,9 +171,11 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
             .collect(),
         empty: "no session",
     })?;
-    let open = outcomes.iter().filter(|outcome| !is_gone(outcome)).count();
+    // What the answer does not speak of is not known to have ended.
+    let gone: Vec<&str> = outcomes.iter().filter(|outcome| is_gone(outcome)).map(|o| text(o, &["sessionId"])).collect();
+    let open = ids.iter().filter(|id| !gone.iter().any(|gone| gone.eq_ignore_ascii_case(id))).count();
     if open > 0 {
-        screen::note(&format!("{open} of {} not disconnected", outcomes.len()));
+        screen::note(&format!("{open} of {} not disconnected", ids.len()));
         return Ok(Exit::NotAllEnded.into());
     }
     Ok(ExitCode::SUCCESS)

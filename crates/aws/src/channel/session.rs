@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Bytes that came from the client and that the target has not taken, of all streams.
@@ -112,6 +112,8 @@ struct Line {
     sink: SplitSink<WebSocket, Frame>,
     stream: SplitStream<WebSocket>,
     leg: Arc<ChannelLeg>,
+    /// Nothing more is said over it once it is dropped: nobody is to wait for a farewell then.
+    _said: DropGuard,
     told: mpsc::Receiver<String>,
     outgoing: Option<Frame>,
     dirty: bool,
@@ -198,7 +200,7 @@ type Openings<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Opened> + Send 
 
 impl<'a> Desk<'a> {
     fn new(admission: &'a Admission, way: &'a Way, purpose: Purpose, dialer: &'a dyn Dialer) -> Self {
-        let epoch = Epoch { instant: Instant::now(), unix_ms: unix_ms() };
+        let epoch = Epoch { instant: now(), unix_ms: unix_ms() };
         let (speak, spoken) = mpsc::channel(1);
         Self {
             admission,
@@ -250,7 +252,7 @@ impl<'a> Desk<'a> {
             openings.push(self.reach());
         }
         loop {
-            let now = Instant::now();
+            let now = now();
             self.settle(&mut openings, word, now);
             if let Some(done) = self.done(now) {
                 return done;
@@ -373,7 +375,7 @@ impl<'a> Desk<'a> {
 
     /// A connection is there: the first, or another in place of one that broke or that the client has left.
     async fn arrive(&mut self, arrival: Arrival) {
-        let now = Instant::now();
+        let now = now();
         if self.line.is_some() {
             self.drop_line("the client opened another").await;
         }
@@ -390,7 +392,14 @@ impl<'a> Desk<'a> {
             self.admission.attach_client(leg.clone());
         }
         self.host.attach(now);
-        self.line = Some(Line { sink, stream, leg, told, outgoing: None, dirty: false, heard: now, pinged: now });
+        // Whoever comes back for the last word has the whole time for it.
+        if let Some((_, _, since)) = &mut self.ends {
+            *since = now;
+        }
+        self.said_all = None;
+        let said = leg.said.clone().drop_guard();
+        self.line =
+            Some(Line { sink, stream, leg, _said: said, told, outgoing: None, dirty: false, heard: now, pinged: now });
     }
 
     /// The connection is gone; the session waits for another.
@@ -414,7 +423,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn hear(&mut self, frame: Option<Result<Frame, axum::Error>>) {
-        let now = Instant::now();
+        let now = now();
         if let Some(line) = &mut self.line {
             line.heard = now;
         }
@@ -600,7 +609,7 @@ impl<'a> Desk<'a> {
         word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
     ) {
         if self.ends.is_none() {
-            let now = Instant::now();
+            let now = now();
             self.host.finish(&word(text), now);
             self.ends = Some((reason, detail, now));
         }
@@ -776,6 +785,11 @@ async fn connected(admission: &Admission) -> Result<(), Unreached> {
         return std::future::pending().await;
     }
     connected.map_err(refused)
+}
+
+/// By the clock that timers go by.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// One connection to the target's own port.

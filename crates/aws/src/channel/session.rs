@@ -118,6 +118,8 @@ struct Line {
     outgoing: Option<Frame>,
     dirty: bool,
     heard: Instant,
+    /// When it was last left unread on purpose: what had come by then was not heard.
+    unread: Instant,
     pinged: Instant,
 }
 
@@ -189,6 +191,8 @@ struct Desk<'a> {
     connected: bool,
     /// Whether the row says that the client is lost.
     lost: bool,
+    /// Since when there has been no client and no target, which the row has no state for.
+    nobody: Option<Instant>,
     exit: String,
     /// How the session ends, once that is clear, and since when.
     ends: Option<(EndReason, String, Instant)>,
@@ -221,6 +225,7 @@ impl<'a> Desk<'a> {
             size: (COLUMNS, ROWS),
             connected: false,
             lost: false,
+            nobody: None,
             exit: String::new(),
             ends: None,
             said_all: None,
@@ -325,7 +330,12 @@ impl<'a> Desk<'a> {
 
     /// Whether the session's end has gone out, or has had its time.
     fn done(&mut self, now: Instant) -> Option<(EndReason, String)> {
-        let (reason, detail, since) = self.ends.as_ref()?;
+        // A client that left before the target was there may come back as long as a token is good.
+        let given_up = self.nobody.is_some_and(|since| now.duration_since(since) >= TOKEN_LIFE);
+        let Some((reason, detail, since)) = self.ends.as_ref() else {
+            let detail = || format!("the client was lost and did not come back within {} s", TOKEN_LIFE.as_secs());
+            return given_up.then(|| (EndReason::ClientClosed, detail()));
+        };
         let written =
             self.host.is_finished() && self.line.as_ref().is_none_or(|line| line.outgoing.is_none() && !line.dirty);
         if written {
@@ -336,7 +346,7 @@ impl<'a> Desk<'a> {
         let gone_out = written && closed;
         // Who is away may come back for the last word, as long as a client may stay away at all.
         let timed_out = self.line.is_some() && now.duration_since(*since) >= LAST_WORD_MAX;
-        (gone_out || timed_out || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
+        (gone_out || timed_out || given_up || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
     }
 
     async fn turn(&mut self, seat: &mut Taken, openings: &mut Openings<'a>, now: Instant) -> Turn {
@@ -397,9 +407,20 @@ impl<'a> Desk<'a> {
             *since = now;
         }
         self.said_all = None;
+        self.nobody = None;
         let said = leg.said.clone().drop_guard();
-        self.line =
-            Some(Line { sink, stream, leg, _said: said, told, outgoing: None, dirty: false, heard: now, pinged: now });
+        self.line = Some(Line {
+            sink,
+            stream,
+            leg,
+            _said: said,
+            told,
+            outgoing: None,
+            dirty: false,
+            heard: now,
+            unread: now,
+            pinged: now,
+        });
     }
 
     /// The connection is gone; the session waits for another.
@@ -412,9 +433,17 @@ impl<'a> Desk<'a> {
         self.lose().await;
     }
 
-    /// Puts on record that the client is lost. Before the target is there, there is no state for that.
+    /// Puts on record that the client is lost, also when only the last word is left to say: it may come back for that.
+    /// Before the target is there, there is no state for it.
     async fn lose(&mut self) {
-        if self.connected && self.line.is_none() && !self.lost && self.ends.is_none() {
+        if self.line.is_some() {
+            return;
+        }
+        self.nobody = (!self.connected).then(|| self.nobody.unwrap_or_else(now));
+        // Whoever has heard the last word, or has said theirs, does not come back.
+        let over = self.ends.as_ref().is_some_and(|(reason, ..)| *reason == EndReason::ClientClosed)
+            || self.host.is_finished();
+        if self.connected && !self.lost && !over {
             self.lost = true;
             if let Err(refusal) = self.admission.disconnected().await {
                 tracing::debug!(%refusal, "a session could not be put down as disconnected");
@@ -548,9 +577,13 @@ impl<'a> Desk<'a> {
                 pump.abort();
             }
         }
-        if let Some(line) = &self.line {
-            let silent = now.duration_since(line.heard) >= SILENCE_MAX;
-            let owes = self.host.owed_since().is_some_and(|since| now.saturating_duration_since(since) >= OWED_MAX);
+        if let Some(line) = &mut self.line {
+            if !self.host.wants_read() {
+                line.unread = now;
+            }
+            let since = |then: Instant| now.saturating_duration_since(then.max(line.unread));
+            let silent = since(line.heard) >= SILENCE_MAX;
+            let owes = self.host.owed_since().is_some_and(|owed| since(owed) >= OWED_MAX);
             if silent || owes {
                 // The read that waits sees the end.
                 line.leg.cut();
@@ -678,6 +711,7 @@ impl<'a> Desk<'a> {
                 Ok(duct) => {
                     self.connected = true;
                     self.begin(stream, generation, duct);
+                    self.lose().await;
                 }
                 Err(Failed::Unreached(unreached)) if self.only_stream() || !self.connected => {
                     self.unreached(unreached, word);

@@ -414,3 +414,95 @@ async fn whoever_comes_back_after_the_end_hears_all_of_it() {
     let shown = bed.until_shown(&peer.session, "Terminated").await;
     assert_eq!(shown["Details"], "target_closed by target:web-1: exit status 7");
 }
+
+/// So many seconds, one by one, with everybody at work in each.
+async fn seconds(clock: &Clock, count: u32) {
+    for _ in 0..count {
+        clock.pass(Duration::from_secs(1)).await;
+        turns().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_target_is_there_leaves_nothing_behind() {
+    // Before it has answered the handshake, so that no target was asked for.
+    let mut bed = Bed::new().await;
+    let stream = bed.begin("AWS-StartSSHSession", json!({})).await;
+    let clock = Clock::stop();
+    let mut gone = bed.open(&stream).await;
+    gone.cut();
+    seconds(&clock, 61).await;
+    let shown = bed.until_shown(&gone.session, "Terminated").await;
+    assert!(shown["Details"].as_str().is_some_and(|text| text.starts_with("client_closed")), "{shown}");
+
+    // While the target is dialled, which then answers.
+    drop(clock);
+    let command = bed.command().await;
+    let clock = Clock::stop();
+    let mut gone = bed.open(&command).await;
+    gone.until("the session begins", |peer| peer.begun).await;
+    gone.cut();
+    work(Duration::from_millis(50)).await;
+    bed.reached();
+    let _program = bed.program().await;
+    bed.until_shown(&gone.session, "Disconnected").await;
+
+    // While it is dialled, which then fails.
+    drop(clock);
+    let other = bed.command().await;
+    let clock = Clock::stop();
+    bed.stage.answers.send_replace(None);
+    let mut gone = bed.open(&other).await;
+    gone.until("the session begins", |peer| peer.begun).await;
+    gone.cut();
+    work(Duration::from_millis(50)).await;
+    bed.stage.answers.send_replace(Some(Err(Unreached::new(EndReason::TargetUnreachable, "no"))));
+    work(Duration::from_millis(50)).await;
+    seconds(&clock, 61).await;
+    let shown = bed.until_shown(&gone.session, "Failed").await;
+    assert!(shown["Details"].as_str().is_some_and(|text| text.starts_with("target_unreachable")), "{shown}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_lost_before_the_last_word_is_shown_so() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let _clock = Clock::stop();
+    let mut peer = bed.open(&started).await;
+    peer.until("the session begins", |peer| peer.begun).await;
+    let program = bed.program().await;
+    bed.until_shown(&peer.session, "Connected").await;
+    peer.quiet = true;
+    program.data("the end").await;
+    drop(program);
+    peer.until("output", |peer| !peer.out.is_empty()).await;
+    work(Duration::from_millis(50)).await;
+    peer.cut();
+    bed.until_shown(&peer.session, "Disconnected").await;
+    peer.quiet = false;
+    bed.resume(&mut peer).await;
+    peer.until("the last word", |peer| peer.closed.is_some()).await;
+    assert_eq!(peer.out, b"the end");
+}
+
+#[tokio::test]
+async fn a_target_that_reads_nothing_for_minutes_costs_nobody_the_connection() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let clock = Clock::stop();
+    let mut peer = bed.open(&started).await;
+    peer.until("the session begins", |peer| peer.begun).await;
+    let _program = bed.program().await;
+    bed.until_shown(&peer.session, "Connected").await;
+    for _ in 0..40 {
+        peer.send(PayloadType::Output, vec![b'x'; 10_000]);
+        peer.step().await;
+    }
+    for _ in 0..20 {
+        seconds(&clock, 5).await;
+        peer.step().await;
+    }
+    assert!(peer.socket.is_some(), "it is still there");
+}

@@ -23,6 +23,12 @@ impl Clock {
     }
 }
 
+impl Drop for Clock {
+    fn drop(&mut self) {
+        tokio::time::resume();
+    }
+}
+
 /// Lets everybody else work until something is so. It may not take longer than a minute of the wall's clock.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();

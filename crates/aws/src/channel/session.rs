@@ -9,7 +9,7 @@
 
 use super::upgrade::{closed, last_word, unix_ms};
 use super::{Arrival, TOKEN_LIFE, Taken};
-use crate::proto::delivery::{Epoch, Transmit};
+use crate::proto::delivery::{EVENT_BYTES, Epoch, Transmit};
 use crate::proto::host::{CHUNK_BYTES_MAX, Event, Host, ONLY, Purpose, Said};
 use async_trait::async_trait;
 use axum::extract::ws::{Message as Frame, WebSocket};
@@ -137,6 +137,8 @@ struct Stream {
     moved: Instant,
     /// Since when the client has ended its side and nothing came from the target.
     lingers: Option<Instant>,
+    /// Whether it was given up; its end waits to be said.
+    given_up: bool,
 }
 
 /// What came of going out.
@@ -498,6 +500,7 @@ impl<'a> Desk<'a> {
                     pump: None,
                     moved: now,
                     lingers: None,
+                    given_up: false,
                 };
                 self.streams.insert(stream, opened);
                 openings.push(self.open(stream, generation));
@@ -529,9 +532,7 @@ impl<'a> Desk<'a> {
 
     fn hold(&mut self, stream: u32, unit: Unit) {
         if let Some(stream) = self.streams.get_mut(&stream) {
-            if let Unit::Data(bytes) = &unit {
-                stream.held.fetch_add(bytes.len(), Ordering::Relaxed);
-            }
+            stream.held.fetch_add(weight(&unit), Ordering::Relaxed);
             stream.waiting.push_back(unit);
         }
     }
@@ -566,7 +567,7 @@ impl<'a> Desk<'a> {
             }
             let stuck = many && now.duration_since(stream.moved) >= STUCK_MAX;
             let lingered = stream.lingers.is_some_and(|since| now.duration_since(since) >= LINGER_MAX);
-            if stuck || lingered {
+            if (stuck || lingered) && !std::mem::replace(&mut stream.given_up, true) {
                 given_up.push((*number, stream.generation));
             }
         }
@@ -750,7 +751,9 @@ impl<'a> Desk<'a> {
             return;
         };
         if let Way::Shell { profile: Some(profile) } = self.way {
-            stream.waiting.push_front(Unit::Data(format!("{profile}\n").into()));
+            let unit = Unit::Data(format!("{profile}\n").into());
+            stream.held.fetch_add(weight(&unit), Ordering::Relaxed);
+            stream.waiting.push_front(unit);
         }
         let (feed, units) = mpsc::channel(1);
         stream.feed = Some(feed);
@@ -903,6 +906,12 @@ async fn pump(relay: Relay, duct: Duct, mut from_client: Fed, mut to_client: Voi
     }
 }
 
+/// What a unit counts for that waits: sizes and ends take room, too.
+fn weight(unit: &Unit) -> usize {
+    let bytes = if let Unit::Data(bytes) = unit { bytes.len() } else { 0 };
+    bytes + EVENT_BYTES
+}
+
 /// What the client says on one stream.
 struct Fed {
     units: mpsc::Receiver<Unit>,
@@ -917,9 +926,7 @@ impl Source for Fed {
         self.held.fetch_sub(std::mem::take(&mut self.given), Ordering::Relaxed);
         self.taken.notify_one();
         let unit = self.units.recv().await?;
-        if let Unit::Data(bytes) = &unit {
-            self.given = bytes.len();
-        }
+        self.given = weight(&unit);
         self.taken.notify_one();
         Some(unit)
     }

@@ -506,3 +506,19 @@ async fn a_target_that_reads_nothing_for_minutes_costs_nobody_the_connection() {
     }
     assert!(peer.socket.is_some(), "it is still there");
 }
+
+#[tokio::test]
+async fn sizes_that_a_target_does_not_take_are_bounded() {
+    let mut bed = Bed::new().await;
+    // The target is not there yet, so that nobody takes them.
+    let started = bed.command().await;
+    let mut peer = bed.open(&started).await;
+    peer.until("the session begins", |peer| peer.begun && peer.delivery.is_drained()).await;
+    for columns in 1..6000 {
+        peer.send(PayloadType::Size, channel::encode(&wire::SizeData { cols: columns, rows: 24 }));
+        peer.step().await;
+    }
+    let begun = Instant::now();
+    peer.until("a while", |_| begun.elapsed() > Duration::from_secs(1)).await;
+    assert!(!peer.delivery.is_drained(), "some are left with the client");
+}

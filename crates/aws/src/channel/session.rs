@@ -9,7 +9,7 @@
 
 use super::upgrade::{closed, last_word, unix_ms};
 use super::{Arrival, TOKEN_LIFE, Taken};
-use crate::proto::delivery::{Epoch, Transmit};
+use crate::proto::delivery::{EVENT_BYTES, Epoch, Transmit};
 use crate::proto::host::{CHUNK_BYTES_MAX, Event, Host, ONLY, Purpose, Said};
 use async_trait::async_trait;
 use axum::extract::ws::{Message as Frame, WebSocket};
@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Bytes that came from the client and that the target has not taken, of all streams.
@@ -112,10 +112,14 @@ struct Line {
     sink: SplitSink<WebSocket, Frame>,
     stream: SplitStream<WebSocket>,
     leg: Arc<ChannelLeg>,
+    /// Nothing more is said over it once it is dropped: nobody is to wait for a farewell then.
+    _said: DropGuard,
     told: mpsc::Receiver<String>,
     outgoing: Option<Frame>,
     dirty: bool,
     heard: Instant,
+    /// When it was last left unread on purpose: what had come by then was not heard.
+    unread: Instant,
     pinged: Instant,
 }
 
@@ -133,6 +137,8 @@ struct Stream {
     moved: Instant,
     /// Since when the client has ended its side and nothing came from the target.
     lingers: Option<Instant>,
+    /// Whether it was given up; its end waits to be said.
+    given_up: bool,
 }
 
 /// What came of going out.
@@ -187,6 +193,8 @@ struct Desk<'a> {
     connected: bool,
     /// Whether the row says that the client is lost.
     lost: bool,
+    /// Since when there has been no client and no target, which the row has no state for.
+    nobody: Option<Instant>,
     exit: String,
     /// How the session ends, once that is clear, and since when.
     ends: Option<(EndReason, String, Instant)>,
@@ -198,7 +206,7 @@ type Openings<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Opened> + Send 
 
 impl<'a> Desk<'a> {
     fn new(admission: &'a Admission, way: &'a Way, purpose: Purpose, dialer: &'a dyn Dialer) -> Self {
-        let epoch = Epoch { instant: Instant::now(), unix_ms: unix_ms() };
+        let epoch = Epoch { instant: now(), unix_ms: unix_ms() };
         let (speak, spoken) = mpsc::channel(1);
         Self {
             admission,
@@ -219,6 +227,7 @@ impl<'a> Desk<'a> {
             size: (COLUMNS, ROWS),
             connected: false,
             lost: false,
+            nobody: None,
             exit: String::new(),
             ends: None,
             said_all: None,
@@ -250,7 +259,7 @@ impl<'a> Desk<'a> {
             openings.push(self.reach());
         }
         loop {
-            let now = Instant::now();
+            let now = now();
             self.settle(&mut openings, word, now);
             if let Some(done) = self.done(now) {
                 return done;
@@ -323,7 +332,12 @@ impl<'a> Desk<'a> {
 
     /// Whether the session's end has gone out, or has had its time.
     fn done(&mut self, now: Instant) -> Option<(EndReason, String)> {
-        let (reason, detail, since) = self.ends.as_ref()?;
+        // A client that left before the target was there may come back as long as a token is good.
+        let given_up = self.nobody.is_some_and(|since| now.duration_since(since) >= TOKEN_LIFE);
+        let Some((reason, detail, since)) = self.ends.as_ref() else {
+            let detail = || format!("the client was lost and did not come back within {} s", TOKEN_LIFE.as_secs());
+            return given_up.then(|| (EndReason::ClientClosed, detail()));
+        };
         let written =
             self.host.is_finished() && self.line.as_ref().is_none_or(|line| line.outgoing.is_none() && !line.dirty);
         if written {
@@ -334,7 +348,7 @@ impl<'a> Desk<'a> {
         let gone_out = written && closed;
         // Who is away may come back for the last word, as long as a client may stay away at all.
         let timed_out = self.line.is_some() && now.duration_since(*since) >= LAST_WORD_MAX;
-        (gone_out || timed_out || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
+        (gone_out || timed_out || given_up || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
     }
 
     async fn turn(&mut self, seat: &mut Taken, openings: &mut Openings<'a>, now: Instant) -> Turn {
@@ -373,7 +387,7 @@ impl<'a> Desk<'a> {
 
     /// A connection is there: the first, or another in place of one that broke or that the client has left.
     async fn arrive(&mut self, arrival: Arrival) {
-        let now = Instant::now();
+        let now = now();
         if self.line.is_some() {
             self.drop_line("the client opened another").await;
         }
@@ -390,7 +404,25 @@ impl<'a> Desk<'a> {
             self.admission.attach_client(leg.clone());
         }
         self.host.attach(now);
-        self.line = Some(Line { sink, stream, leg, told, outgoing: None, dirty: false, heard: now, pinged: now });
+        // Whoever comes back for the last word has the whole time for it.
+        if let Some((_, _, since)) = &mut self.ends {
+            *since = now;
+        }
+        self.said_all = None;
+        self.nobody = None;
+        let said = leg.said.clone().drop_guard();
+        self.line = Some(Line {
+            sink,
+            stream,
+            leg,
+            _said: said,
+            told,
+            outgoing: None,
+            dirty: false,
+            heard: now,
+            unread: now,
+            pinged: now,
+        });
     }
 
     /// The connection is gone; the session waits for another.
@@ -403,9 +435,17 @@ impl<'a> Desk<'a> {
         self.lose().await;
     }
 
-    /// Puts on record that the client is lost. Before the target is there, there is no state for that.
+    /// Puts on record that the client is lost, also when only the last word is left to say: it may come back for that.
+    /// Before the target is there, there is no state for it.
     async fn lose(&mut self) {
-        if self.connected && self.line.is_none() && !self.lost && self.ends.is_none() {
+        if self.line.is_some() {
+            return;
+        }
+        self.nobody = (!self.connected).then(|| self.nobody.unwrap_or_else(now));
+        // Whoever has heard the last word, or has said theirs, does not come back.
+        let over = self.ends.as_ref().is_some_and(|(reason, ..)| *reason == EndReason::ClientClosed)
+            || self.host.is_finished();
+        if self.connected && !self.lost && !over {
             self.lost = true;
             if let Err(refusal) = self.admission.disconnected().await {
                 tracing::debug!(%refusal, "a session could not be put down as disconnected");
@@ -414,7 +454,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn hear(&mut self, frame: Option<Result<Frame, axum::Error>>) {
-        let now = Instant::now();
+        let now = now();
         if let Some(line) = &mut self.line {
             line.heard = now;
         }
@@ -460,6 +500,7 @@ impl<'a> Desk<'a> {
                     pump: None,
                     moved: now,
                     lingers: None,
+                    given_up: false,
                 };
                 self.streams.insert(stream, opened);
                 openings.push(self.open(stream, generation));
@@ -491,9 +532,7 @@ impl<'a> Desk<'a> {
 
     fn hold(&mut self, stream: u32, unit: Unit) {
         if let Some(stream) = self.streams.get_mut(&stream) {
-            if let Unit::Data(bytes) = &unit {
-                stream.held.fetch_add(bytes.len(), Ordering::Relaxed);
-            }
+            stream.held.fetch_add(weight(&unit), Ordering::Relaxed);
             stream.waiting.push_back(unit);
         }
     }
@@ -528,7 +567,7 @@ impl<'a> Desk<'a> {
             }
             let stuck = many && now.duration_since(stream.moved) >= STUCK_MAX;
             let lingered = stream.lingers.is_some_and(|since| now.duration_since(since) >= LINGER_MAX);
-            if stuck || lingered {
+            if (stuck || lingered) && !std::mem::replace(&mut stream.given_up, true) {
                 given_up.push((*number, stream.generation));
             }
         }
@@ -539,9 +578,13 @@ impl<'a> Desk<'a> {
                 pump.abort();
             }
         }
-        if let Some(line) = &self.line {
-            let silent = now.duration_since(line.heard) >= SILENCE_MAX;
-            let owes = self.host.owed_since().is_some_and(|since| now.saturating_duration_since(since) >= OWED_MAX);
+        if let Some(line) = &mut self.line {
+            if !self.host.wants_read() {
+                line.unread = now;
+            }
+            let since = |then: Instant| now.saturating_duration_since(then.max(line.unread));
+            let silent = since(line.heard) >= SILENCE_MAX;
+            let owes = self.host.owed_since().is_some_and(|owed| since(owed) >= OWED_MAX);
             if silent || owes {
                 // The read that waits sees the end.
                 line.leg.cut();
@@ -600,7 +643,7 @@ impl<'a> Desk<'a> {
         word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
     ) {
         if self.ends.is_none() {
-            let now = Instant::now();
+            let now = now();
             self.host.finish(&word(text), now);
             self.ends = Some((reason, detail, now));
         }
@@ -669,6 +712,7 @@ impl<'a> Desk<'a> {
                 Ok(duct) => {
                     self.connected = true;
                     self.begin(stream, generation, duct);
+                    self.lose().await;
                 }
                 Err(Failed::Unreached(unreached)) if self.only_stream() || !self.connected => {
                     self.unreached(unreached, word);
@@ -707,7 +751,9 @@ impl<'a> Desk<'a> {
             return;
         };
         if let Way::Shell { profile: Some(profile) } = self.way {
-            stream.waiting.push_front(Unit::Data(format!("{profile}\n").into()));
+            let unit = Unit::Data(format!("{profile}\n").into());
+            stream.held.fetch_add(weight(&unit), Ordering::Relaxed);
+            stream.waiting.push_front(unit);
         }
         let (feed, units) = mpsc::channel(1);
         stream.feed = Some(feed);
@@ -776,6 +822,11 @@ async fn connected(admission: &Admission) -> Result<(), Unreached> {
         return std::future::pending().await;
     }
     connected.map_err(refused)
+}
+
+/// By the clock that timers go by.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// One connection to the target's own port.
@@ -855,6 +906,12 @@ async fn pump(relay: Relay, duct: Duct, mut from_client: Fed, mut to_client: Voi
     }
 }
 
+/// What a unit counts for that waits: sizes and ends take room, too.
+fn weight(unit: &Unit) -> usize {
+    let bytes = if let Unit::Data(bytes) = unit { bytes.len() } else { 0 };
+    bytes + EVENT_BYTES
+}
+
 /// What the client says on one stream.
 struct Fed {
     units: mpsc::Receiver<Unit>,
@@ -869,9 +926,7 @@ impl Source for Fed {
         self.held.fetch_sub(std::mem::take(&mut self.given), Ordering::Relaxed);
         self.taken.notify_one();
         let unit = self.units.recv().await?;
-        if let Unit::Data(bytes) = &unit {
-            self.given = bytes.len();
-        }
+        self.given = weight(&unit);
         self.taken.notify_one();
         Some(unit)
     }

@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 /// Connections in a row of which nothing comes before that is taken for the answer.
 const FRUITLESS_MAX: u32 = 8;
+/// A connection of a session that has begun is of use when it holds for this long, though nothing comes.
+const HOLDS: Duration = Duration::from_secs(10);
 /// The first and the longest pause between attempts to come back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -59,7 +61,7 @@ impl Line {
         let (up, from_session) = mpsc::channel(QUEUE);
         let (down, events) = mpsc::channel(QUEUE);
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis());
-        let epoch = Epoch { instant: Instant::now(), unix_ms: u64::try_from(unix_ms).unwrap_or(1).max(1) };
+        let epoch = Epoch { instant: clock(), unix_ms: u64::try_from(unix_ms).unwrap_or(1).max(1) };
         let client = Client::new(options.limits, epoch, Uuid::new_v4());
         let keeper = Keeper {
             session_id: started.session_id,
@@ -137,6 +139,7 @@ impl Keeper {
         let mut socket = self.dial_first().await?;
         loop {
             self.fruits = false;
+            let began = clock();
             let lost = match self.ride(socket, &token).await {
                 Left::Over => return Ok(()),
                 Left::GivenUp(failure) => return Err(failure),
@@ -146,8 +149,9 @@ impl Keeper {
             if self.deliver_rest().await {
                 return Ok(());
             }
-            fruitless = if self.fruits { 0 } else { fruitless + 1 };
             first &= !self.fruits;
+            let held = !first && clock().duration_since(began) >= HOLDS;
+            fruitless = if self.fruits || held { 0 } else { fruitless + 1 };
             tracing::debug!(lost, fruitless, "the data channel was lost");
             if fruitless >= FRUITLESS_MAX {
                 return Err(Failure::Fruitless(lost));
@@ -160,7 +164,7 @@ impl Keeper {
     /// Gives the session what came before a loss. Whether that was the end, or nobody is interested any more.
     async fn deliver_rest(&mut self) -> bool {
         loop {
-            let waiting = self.event.take().or_else(|| self.client.poll_event(Instant::now()));
+            let waiting = self.event.take().or_else(|| self.client.poll_event(clock()));
             let Some(event) = waiting else { return self.over };
             self.over |= matches!(event, Event::Closed(_) | Event::Broken(_));
             if self.down.send(event).await.is_err() || self.over {
@@ -197,7 +201,7 @@ impl Keeper {
         first: bool,
         fruitless: u32,
     ) -> Result<Option<(Socket, SecretString)>, Failure> {
-        let until = Instant::now() + self.options.patience.resume;
+        let until = clock() + self.options.patience.resume;
         let mut pause = PAUSE_MIN * fruitless;
         loop {
             tokio::select! {
@@ -228,7 +232,7 @@ impl Keeper {
                 Err(not) => (not.because, not.again),
             };
             tracing::debug!(because, again, "the session was not resumed");
-            if !again || Instant::now() >= until {
+            if !again || clock() >= until {
                 // Nothing ever came: it is the token that was not taken.
                 return Err(if first {
                     Failure::Token(format!("{lost}; {because}"))
@@ -266,10 +270,12 @@ impl Keeper {
         if frames.send(Frame::Text(Utf8Bytes::from(opening))).await.is_err() {
             return Left::Lost("the connection takes nothing".to_owned());
         }
-        let mut now = Instant::now();
+        let mut now = clock();
         self.client.attach(now);
         let patience = self.options.patience;
         let (mut heard, mut pinged) = (now, now);
+        // When the connection was last left unread: what had come by then was not heard.
+        let mut unread = now;
         let mut outgoing = Some(Frame::Ping(Bytes::from_static(KEEPALIVE)));
         let (mut unheard, trusted) = (0, now + UNHEARD);
         let left = loop {
@@ -302,10 +308,14 @@ impl Keeper {
                 };
             }
             let reading = self.client.wants_read();
-            if self.client.owed_since().is_some_and(|since| now.duration_since(since) >= patience.owed) {
+            if !reading {
+                unread = now;
+            }
+            let since = |then: Instant| now.saturating_duration_since(then.max(unread));
+            if self.client.owed_since().is_some_and(|owed| since(owed) >= patience.owed) {
                 break Left::GivenUp(Failure::Silent(patience.owed));
             }
-            if reading && now.duration_since(heard) >= patience.silence {
+            if since(heard) >= patience.silence {
                 break Left::Lost(format!("nothing was heard for {} s", patience.silence.as_secs()));
             }
             let tick = now + patience.silence.min(patience.owed) / 10;
@@ -313,7 +323,7 @@ impl Keeper {
             let at = due.map_or(tick, |at| at.min(tick));
             tokio::select! {
                 frame = stream.next(), if reading => {
-                    now = Instant::now();
+                    now = clock();
                     heard = now;
                     match frame {
                         Some(Ok(Frame::Binary(bytes))) => match self.client.handle(&bytes, now) {
@@ -355,7 +365,7 @@ impl Keeper {
                 () = self.down.closed() => break Left::Over,
                 () = tokio::time::sleep_until(at.into()) => {}
             }
-            now = Instant::now();
+            now = clock();
         };
         if matches!(left, Left::Over) {
             // What is acknowledged last still goes out, and a proper end behind it.
@@ -402,4 +412,9 @@ impl Keeper {
             None => None,
         };
     }
+}
+
+/// Now, by the clock that timers go by.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

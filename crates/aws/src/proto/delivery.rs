@@ -259,6 +259,8 @@ struct Unacked {
     writes: u32,
     first_write: u64,
     last_write: u64,
+    /// When it was first written to this one.
+    first_written_at: Instant,
     written_at: Instant,
 }
 
@@ -436,6 +438,7 @@ impl Delivery {
                 writes: 0,
                 first_write: 0,
                 last_write: 0,
+                first_written_at: now,
                 written_at: now,
             },
         );
@@ -491,9 +494,8 @@ impl Delivery {
     /// some minutes of it.
     #[must_use]
     pub fn owed_since(&self) -> Option<Instant> {
-        let oldest = self.oldest_written()?;
-        let written = oldest.written_at;
-        Some(self.acknowledged_at.map_or(written, |at| if oldest.writes > 1 { at } else { at.max(written) }))
+        let written = self.oldest_written()?.first_written_at;
+        Some(self.acknowledged_at.map_or(written, |at| at.max(written)))
     }
 
     /// Takes one binary message of the connection.
@@ -687,6 +689,7 @@ impl Delivery {
         self.transmitted += 1;
         if unacked.writes == 0 {
             unacked.first_write = self.transmitted;
+            unacked.first_written_at = now;
         }
         unacked.writes = unacked.writes.saturating_add(1);
         unacked.last_write = self.transmitted;

@@ -402,6 +402,26 @@ fn the_oldest_is_written_again_with_growing_pauses() {
 }
 
 #[test]
+fn nothing_is_owed_for_the_time_before_it_was_written() {
+    let mut now = Instant::now();
+    let mut machine = server(now);
+    for _ in 0..3 {
+        // Everything before is acknowledged, and then nobody says anything for a long time.
+        now += Duration::from_secs(600);
+        assert_eq!(machine.owed_since(), None);
+        let since = now;
+        machine.send(PayloadType::Output, Bytes::from_static(b"x"), now).expect("room");
+        let first = written(&mut machine, now);
+        for _ in 0..3 {
+            now = machine.poll_timeout().expect("it is owed");
+            assert_eq!(written(&mut machine, now), first);
+            assert_eq!(machine.owed_since(), Some(since));
+        }
+        machine.handle(&acknowledgement(&first[0], MessageType::OutputStreamData), now).expect("an acknowledgement");
+    }
+}
+
+#[test]
 fn what_was_read_past_is_written_again_at_once() {
     let now = Instant::now();
     let mut machine = server(now);

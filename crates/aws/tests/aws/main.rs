@@ -1,6 +1,8 @@
 //! The edge from outside: the router in this process, requests signed by AWS's own signer, the engine over the default
 //! store.
 
+mod channel;
+mod clock;
 mod data_channel_goldens;
 mod delivery;
 mod documents;

@@ -1,6 +1,7 @@
 //! The client's side of a session against a server in this process, made of the same machine: what is said arrives once
 //! and in order, over any number of cuts, and whatever a server does, a session ends with a reason.
 
+use crate::clock::{Clock, work};
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Bytes, BytesMut};
@@ -691,4 +692,62 @@ async fn what_cannot_be_reached_or_trusted_is_said() {
     });
     let text = end(url.replace("ws://", "wss://")).await;
     assert!(text.contains("is not trusted") && text.contains("SSL_CERT_FILE"), "{text}");
+}
+
+#[tokio::test]
+async fn a_session_whose_idle_connections_are_cut_again_and_again_goes_on() {
+    let (listener, url) = listen().await;
+    let calls = Arc::<Calls>::default();
+    let run = start(url, &calls, Patience::default());
+    let (to_test, mut sockets) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let mut socket = tokio_tungstenite::accept_async(tcp).await.expect("an upgrade");
+            let _opening = socket.next().await;
+            to_test.send(socket).await.ok();
+        }
+    });
+    let mut socket = limit("a connection", sockets.recv()).await.expect("it listens");
+    let clock = Clock::stop();
+    let begin = message(MessageType::OutputStreamData, PayloadType::Output, 0, "$ ");
+    socket.send(Frame::Binary(begin)).await.expect("it reads");
+    for _ in 0..20 {
+        work(Duration::from_millis(10)).await;
+        clock.pass(Duration::from_secs(60)).await;
+        drop(socket);
+        socket = loop {
+            assert!(!run.session.is_finished(), "it goes on");
+            match sockets.try_recv() {
+                Ok(socket) => break socket,
+                Err(_none_yet) => {
+                    work(Duration::from_millis(1)).await;
+                    clock.pass(Duration::from_millis(50)).await;
+                }
+            }
+        };
+    }
+    drop(clock);
+    run.session.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_nothing_for_a_while_keeps_the_connection() {
+    const BYTES: usize = 8 * 1024 * 1024;
+    let play = Play::Both { says: BYTES, takes: 1 };
+    let (url, _) = bed("Port", json!({"portNumber": "22"}), play, vec![]).await;
+    let calls = Arc::default();
+    let patience =
+        Patience { owed: Duration::from_millis(500), silence: Duration::from_millis(500), ..Patience::default() };
+    let mut run = start(url, &calls, patience);
+    let mut count = limit("output", run.output.recv()).await.expect("it begins").len();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    run.input.send(Bytes::from_static(b"x")).await.expect("it listens");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    while count < BYTES {
+        count += limit("output", run.output.recv()).await.expect("more").len();
+    }
+    let (_, _, ended) = limit("the end", run.finish()).await;
+    assert_eq!(ended, Ok(Ended { status: 0 }));
+    assert_eq!(calls.resumes.load(Ordering::SeqCst), 0);
 }

@@ -101,6 +101,19 @@ impl World {
 
     /// A world whose edge is set differently, and whose target `web-1` listens on this port.
     pub(crate) async fn with(change: impl FnOnce(ravelin_aws::Config) -> ravelin_aws::Config, web_port: u16) -> Self {
+        Self::made(change, Arc::new(NoDialer), web_port).await
+    }
+
+    /// A world whose targets are reached by this dialer, or listen on this port.
+    pub(crate) async fn going_out_by(dialer: Arc<dyn Dialer>, web_port: u16) -> Self {
+        Self::made(|config| config, dialer, web_port).await
+    }
+
+    async fn made(
+        change: impl FnOnce(ravelin_aws::Config) -> ravelin_aws::Config,
+        dialer: Arc<dyn Dialer>,
+        web_port: u16,
+    ) -> Self {
         let sqlite = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
         let store: Arc<dyn Store> = sqlite.clone();
         let master = MasterKey::new([7; 32]);
@@ -132,7 +145,7 @@ impl World {
             identity: engine.identity.clone(),
             pager: engine.pager.clone(),
             library: engine.library(sqlite),
-            dialer: Arc::new(NoDialer),
+            dialer,
         };
         let router = ravelin_aws::server::router(handles, change(ravelin_aws::Config::new(ACCOUNT)));
         Self { engine, router, keys }

@@ -369,7 +369,7 @@ pub fn is_never_reached(address: IpAddr) -> bool {
                 is_never_reached(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
             };
             let dressed = match s {
-                // Metadata and host services of AWS, Oracle and Google.
+                // Those of the same clouds in the private range of IPv6.
                 [0xfd00, 0xec2 | 0xc1, ..] | [0xfd20, 0xce, ..] => true,
                 // Mapped, and compatible in its two old forms.
                 [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),

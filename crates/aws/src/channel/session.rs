@@ -49,8 +49,10 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(95);
 /// How long a client may owe an acknowledgement before its connection is given up; it may come back.
 const OWED_MAX: Duration = Duration::from_secs(300);
-/// How long the end of a session may take on the wire.
+/// How long the end of a session may take on the wire without an acknowledgement, and in all: a slow line takes what is
+/// left of the output as well as it can.
 const LAST_WORD_MAX: Duration = Duration::from_secs(5);
+const LAST_WORDS_MAX: Duration = Duration::from_secs(60);
 /// How long a client may take to close the connection after the last word.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long a farewell may take; the engine cuts then.
@@ -347,7 +349,9 @@ impl<'a> Desk<'a> {
         let closed = self.line.is_none() || self.said_all.is_some_and(|at| now.duration_since(at) >= CLOSE_MAX);
         let gone_out = written && closed;
         // Who is away may come back for the last word, as long as a client may stay away at all.
-        let timed_out = self.line.is_some() && now.duration_since(*since) >= LAST_WORD_MAX;
+        let moved = self.host.acknowledged_at().map_or(*since, |at| at.max(*since));
+        let timed_out = self.line.is_some()
+            && (now.duration_since(moved) >= LAST_WORD_MAX || now.duration_since(*since) >= LAST_WORDS_MAX);
         (gone_out || timed_out || given_up || *reason == EndReason::ClientClosed).then(|| (*reason, detail.clone()))
     }
 

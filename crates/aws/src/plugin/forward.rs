@@ -148,6 +148,8 @@ struct Mux<'a> {
     waits: Option<Instant>,
     /// Frames of our own that wait for the line.
     own: VecDeque<Bytes>,
+    /// Whether the first connection was told of.
+    is_announced: bool,
 }
 
 /// A connection that is open.
@@ -171,6 +173,7 @@ impl<'a> Mux<'a> {
             frames: VecDeque::new(),
             waits: None,
             own: VecDeque::new(),
+            is_announced: false,
         }
     }
 
@@ -183,7 +186,10 @@ impl<'a> Mux<'a> {
             tokio::select! {
                 stream = accept(listener), if self.streams.len() < CONNECTIONS_MAX && self.own.is_empty() => {
                     self.begin(stream);
-                    console.announce(&format!("\nConnection accepted for session [{}]\n", self.session.id)).await;
+                    // Of the first only, as the vendor's: nobody may read what a script's listener says for ever.
+                    if !std::mem::replace(&mut self.is_announced, true) {
+                        console.announce(&format!("\nConnection accepted for session [{}]\n", self.session.id)).await;
+                    }
                 }
                 event = self.line.next(), if self.frames.is_empty() => match event? {
                     Event::Output(bytes) => {
@@ -365,6 +371,7 @@ async fn one_at_a_time(
     let mut connection: Option<Halves> = None;
     let mut buffer = vec![0; READ_BYTES];
     let mut to_send = None;
+    let mut is_announced = false;
     // What came before there was a connection: a server may speak first.
     let mut early = BytesMut::new();
     loop {
@@ -391,7 +398,9 @@ async fn one_at_a_time(
                 }
             }
             stream = accept(listener), if free && to_send.is_none() => {
-                console.announce(&format!("Connection accepted for session {}.\n", session.id)).await;
+                if !std::mem::replace(&mut is_announced, true) {
+                    console.announce(&format!("Connection accepted for session {}.\n", session.id)).await;
+                }
                 let (reader, mut writer) = tokio::io::split(stream);
                 let greeted = writer.write_all(&early.split()).await.is_ok();
                 connection = greeted.then_some((reader, writer));

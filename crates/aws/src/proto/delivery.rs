@@ -445,7 +445,14 @@ impl Delivery {
         Ok(())
     }
 
-    /// Says the last word, `channel_closed`, as soon as all before it is acknowledged, or after [`FINISH_WAIT`].
+    /// When the peer last acknowledged something on this connection, or the connection was attached.
+    #[must_use]
+    pub fn acknowledged_at(&self) -> Option<Instant> {
+        self.acknowledged_at
+    }
+
+    /// Says the last word, `channel_closed`, as soon as all before it is acknowledged, or when nothing was for
+    /// [`FINISH_WAIT`].
     /// Nothing can be sent from now on. The first call counts.
     pub fn finish(&mut self, closed: &wire::ChannelClosed, now: Instant) {
         let payload = channel::encode(closed);
@@ -603,6 +610,9 @@ impl Delivery {
         }
         let Some(unacked) = self.forget(sequence) else { return Handled::Stale };
         self.acknowledged_at = Some(now);
+        if let Some(last_word) = self.last_word.as_mut().filter(|last_word| !last_word.written) {
+            last_word.by = now + FINISH_WAIT;
+        }
         if unacked.writes > 0 {
             // Which of several writes is answered is not known: the first proves the least.
             self.answered_before = self.answered_before.max(unacked.first_write);

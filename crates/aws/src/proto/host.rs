@@ -579,6 +579,12 @@ impl Host {
         self.delivery.wants_read()
     }
 
+    /// See [`Delivery::acknowledged_at`].
+    #[must_use]
+    pub fn acknowledged_at(&self) -> Option<Instant> {
+        self.delivery.acknowledged_at()
+    }
+
     /// Since when the peer owes an acknowledgement.
     #[must_use]
     pub fn owed_since(&self) -> Option<Instant> {

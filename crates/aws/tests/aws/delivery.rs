@@ -662,4 +662,19 @@ fn the_last_word_waits_for_what_was_said_before_but_not_for_ever() {
         now = machine.poll_timeout().expect("it waits");
     }
     assert_eq!(now, start + Duration::from_secs(2));
+    // On a slow line, for as long as what was said before gets there.
+    let mut machine = server(start);
+    for _ in 0..3 {
+        machine.send(PayloadType::Output, Bytes::from_static(b"x"), start).expect("room");
+    }
+    let mut now = start;
+    let data = written(&mut machine, now);
+    machine.finish(&closed, now);
+    for message in &data {
+        now += Duration::from_millis(1_900);
+        written(&mut machine, now);
+        assert!(!machine.is_finished());
+        machine.handle(&acknowledgement(message, MessageType::OutputStreamData), now).expect("an acknowledgement");
+    }
+    assert_eq!(written(&mut machine, now)[0].message_type, MessageType::ChannelClosed);
 }

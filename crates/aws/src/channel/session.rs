@@ -53,6 +53,8 @@ const OWED_MAX: Duration = Duration::from_secs(300);
 /// left of the output as well as it can.
 const LAST_WORD_MAX: Duration = Duration::from_secs(5);
 const LAST_WORDS_MAX: Duration = Duration::from_secs(60);
+/// How long the client may take what a target said before it was lost.
+const LOST_TARGET_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to close the connection after the last word.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long a farewell may take; the engine cuts then.
@@ -202,6 +204,8 @@ struct Desk<'a> {
     ends: Option<(EndReason, String, Instant)>,
     /// Since when the last word is written.
     said_all: Option<Instant>,
+    /// How the target was lost, and since when.
+    target_lost: Option<(Unreached, Instant)>,
 }
 
 type Openings<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Opened> + Send + 'a>>>;
@@ -233,6 +237,7 @@ impl<'a> Desk<'a> {
             exit: String::new(),
             ends: None,
             said_all: None,
+            target_lost: None,
         }
     }
 
@@ -263,6 +268,7 @@ impl<'a> Desk<'a> {
         loop {
             let now = now();
             self.settle(&mut openings, word, now);
+            self.end_without_target(word, now);
             if let Some(done) = self.done(now) {
                 return done;
             }
@@ -276,16 +282,7 @@ impl<'a> Desk<'a> {
                 Turn::Frame(frame) => self.hear(frame).await,
                 Turn::Spoken(spoken) => self.own.push_back(spoken),
                 Turn::Opened(opened) => self.opened(opened, word).await,
-                Turn::Lost(unreached) => {
-                    if self.ends.is_none() {
-                        let text = if self.exit.is_empty() {
-                            format!("the target was lost: {}", unreached.detail)
-                        } else {
-                            String::new()
-                        };
-                        self.finish(unreached.reason, unreached.detail, &text, word);
-                    }
-                }
+                Turn::Lost(unreached) => self.target_lost = Some((unreached, now)),
                 Turn::Arrival(Some(arrival)) => self.arrive(arrival).await,
                 Turn::Arrival(None) => return (EndReason::InternalError, "the session lost its seat".to_owned()),
                 Turn::Tell(text) => self.tell(&text),
@@ -332,6 +329,26 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Ends a session whose target was lost, once all is taken that the target had said before, or has had its time.
+    fn end_without_target(
+        &mut self,
+        word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
+        now: Instant,
+    ) {
+        let Some((_, since)) = &self.target_lost else { return };
+        let all_said = self.pumps.is_empty() && self.spoken.is_empty() && self.own.is_empty();
+        if !all_said && now.duration_since(*since) < LOST_TARGET_MAX {
+            return;
+        }
+        if let Some((unreached, _)) = self.target_lost.take()
+            && self.ends.is_none()
+        {
+            let text =
+                if self.exit.is_empty() { format!("the target was lost: {}", unreached.detail) } else { String::new() };
+            self.finish(unreached.reason, unreached.detail, &text, word);
+        }
+    }
+
     /// Whether the session's end has gone out, or has had its time.
     fn done(&mut self, now: Instant) -> Option<(EndReason, String)> {
         // A client that left before the target was there may come back as long as a token is good.
@@ -373,14 +390,14 @@ impl<'a> Desk<'a> {
         if let Some(Line { sink, stream, told: words, outgoing, dirty, .. }) = &mut self.line {
             (writing, reading, told) = (Some((sink, outgoing, dirty)), Some(stream), Some(words));
         }
-        let ended = self.ends.is_some();
+        let (ended, target_lost) = (self.ends.is_some(), self.target_lost.is_some());
         tokio::select! {
             ending = self.admission.ending() => Turn::Ending(ending),
             written = write(writing.as_mut()) => Turn::Written(written),
             frame = read(reading.as_mut()), if wants_read => Turn::Frame(frame),
             Some(spoken) = self.spoken.recv(), if room => Turn::Spoken(spoken),
             Some(opened) = openings.next(), if !openings.is_empty() => Turn::Opened(opened),
-            unreached = lost, if !ended => Turn::Lost(unreached),
+            unreached = lost, if !ended && !target_lost => Turn::Lost(unreached),
             arrival = seat.arrivals.recv() => Turn::Arrival(arrival),
             Some(text) = hear_word(told.as_mut()) => Turn::Tell(text),
             Some(_) = self.pumps.join_next(), if !self.pumps.is_empty() => Turn::Again,
@@ -627,7 +644,9 @@ impl<'a> Desk<'a> {
     }
 
     fn ended_by_target(&mut self, word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync)) {
-        if self.only_stream() && self.ends.is_none() {
+        // How a target was lost says more than that its program is gone, unless the program has ended.
+        let lost_says_more = self.target_lost.is_some() && self.exit.is_empty();
+        if self.only_stream() && self.ends.is_none() && !lost_says_more {
             self.finish(EndReason::TargetClosed, self.exit.clone(), "", word);
         }
     }

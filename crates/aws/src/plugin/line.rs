@@ -23,6 +23,8 @@ use uuid::Uuid;
 const FRUITLESS_MAX: u32 = 8;
 /// A connection of a session that has begun is of use when it holds for this long, though nothing comes.
 const HOLDS: Duration = Duration::from_secs(10);
+/// How long what came before a loss may take to be given out before an attempt to come back.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// The first and the longest pause between attempts to come back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -146,8 +148,15 @@ impl Keeper {
                 Left::Lost(lost) => lost,
             };
             self.client.detach();
-            if self.deliver_rest().await {
-                return Ok(());
+            match tokio::time::timeout(REST_MAX, self.deliver_rest()).await {
+                Ok(true) => return Ok(()),
+                Err(_takes_nothing) if self.over => {
+                    // The end is among it; there is nothing to come back for.
+                    self.deliver_rest().await;
+                    return Ok(());
+                }
+                // Whoever takes nothing for now, as a pager does, keeps nobody from coming back.
+                Ok(false) | Err(_) => {}
             }
             first &= !self.fruits;
             let held = !first && clock().duration_since(began) >= HOLDS;
@@ -156,19 +165,29 @@ impl Keeper {
             if fruitless >= FRUITLESS_MAX {
                 return Err(Failure::Fruitless(lost));
             }
-            let Some((again, fresh)) = self.come_back(&lost, first, fruitless).await? else { return Ok(()) };
-            (socket, token) = (again, fresh);
+            (socket, token) = match self.come_back(&lost, first, fruitless).await {
+                Ok(Some(back)) => back,
+                Ok(None) => return Ok(()),
+                // What came before the loss may have been the end.
+                Err(failure) => return if self.deliver_rest().await { Ok(()) } else { Err(failure) },
+            };
         }
     }
 
-    /// Gives the session what came before a loss. Whether that was the end, or nobody is interested any more.
+    /// Gives the session what came before a loss. Whether that was the end, or nobody is interested any more. Cancelling
+    /// it loses nothing.
     async fn deliver_rest(&mut self) -> bool {
         loop {
-            let waiting = self.event.take().or_else(|| self.client.poll_event(clock()));
-            let Some(event) = waiting else { return self.over };
-            self.over |= matches!(event, Event::Closed(_) | Event::Broken(_));
-            if self.down.send(event).await.is_err() || self.over {
-                return true;
+            if self.event.is_none() && !self.over {
+                self.event = self.client.poll_event(clock());
+                self.over = matches!(self.event, Some(Event::Closed(_) | Event::Broken(_)));
+            }
+            if self.event.is_none() {
+                return self.over;
+            }
+            let Ok(place) = self.down.reserve().await else { return true };
+            if let Some(event) = self.event.take() {
+                place.send(event);
             }
         }
     }

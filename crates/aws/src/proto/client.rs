@@ -316,6 +316,7 @@ impl Client {
         };
         if let Some(bytes) = request.ravelin_payload_bytes_max {
             self.ravelin = true;
+            self.delivery.peer_answers_again();
             self.chunk = usize::try_from(bytes).unwrap_or(usize::MAX).clamp(CHUNK_BYTES, CHUNK_BYTES_MAX);
         }
         let mux = version(&request.agent_version).is_some_and(|version| version > MUX_AFTER);

@@ -22,7 +22,8 @@
 //! The vendor's plugin ignores what it has seen before: an acknowledgement that is lost with its connection never comes
 //! again. A WebSocket is in order, so an answer to anything sent later, a pong included, proves that the peer has read
 //! what was sent before. What was sent on an earlier connection, and was read three times on this one without an
-//! acknowledgement, is taken as delivered. What was sent on this connection only is never taken so: the plugin does not
+//! acknowledgement, is taken as delivered; but not by a peer that is known to answer again, as ours does
+//! ([`Delivery::peer_answers_again`]): it may have had no place for it. What was sent on this connection only is never taken so: the plugin does not
 //! acknowledge what comes before it is ready, and wants it again.
 //!
 //! Source: `src/datachannel/streaming.go` of `aws/session-manager-plugin` (1.2.677) and `agent/session/datachannel` of
@@ -243,6 +244,8 @@ pub struct Delivery {
     closed: bool,
     /// Whether more than usual may wait.
     lent: bool,
+    /// Whether the peer acknowledges again what it has seen before.
+    answers_again: bool,
 }
 
 fn weight(payload: &Bytes) -> usize {
@@ -345,7 +348,13 @@ impl Delivery {
             waiting_bytes: 0,
             closed: false,
             lent: true,
+            answers_again: false,
         }
+    }
+
+    /// The peer acknowledges again what it has seen before, as ours does: what it does not acknowledge it does not have.
+    pub fn peer_answers_again(&mut self) {
+        self.answers_again = true;
     }
 
     /// A new connection is there, and the opening frame is behind: all that is not acknowledged will be written to it.
@@ -638,6 +647,9 @@ impl Delivery {
 
     /// Forgets what an earlier connection delivered and whose acknowledgement was lost with it; see the module.
     fn presume_delivered(&mut self) {
+        if self.answers_again {
+            return;
+        }
         let read_before = self.read_before;
         let unanswered = |unacked: &Unacked, reads: u32| {
             unacked.earlier && unacked.writes >= reads && unacked.last_write < read_before

@@ -372,6 +372,9 @@ impl Host {
             return self.broken("the handshake could not be completed");
         }
         self.tells_exit = response.ravelin_exit_code;
+        if self.tells_exit {
+            self.delivery.peer_answers_again();
+        }
         if matches!(self.phase, Phase::Open(_)) {
             let _known = self.meet(&response.client_version);
         } else {

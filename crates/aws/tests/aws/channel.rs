@@ -522,3 +522,24 @@ async fn sizes_that_a_target_does_not_take_are_bounded() {
     peer.until("a while", |_| begun.elapsed() > Duration::from_secs(1)).await;
     assert!(!peer.delivery.is_drained(), "some are left with the client");
 }
+
+#[tokio::test]
+async fn what_a_target_said_before_it_was_lost_is_heard() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let mut peer = bed.open(&started).await;
+    peer.until("the session begins", |peer| peer.begun).await;
+    let program = bed.program().await;
+    for _ in 0..30 {
+        program.data(vec![b'x'; 1_000]).await;
+    }
+    program.says(Unit::Exit(7)).await;
+    drop(program);
+    bed.stage.lost.cancel();
+    peer.until("the last word", |peer| peer.closed.is_some()).await;
+    assert_eq!((peer.out.len(), peer.exit, peer.closed.as_deref()), (30_000, Some(7), Some("")));
+    peer.cut();
+    let shown = bed.until_shown(&peer.session, "Terminated").await;
+    assert_eq!(shown["Details"], "target_closed by target:web-1: exit status 7");
+}

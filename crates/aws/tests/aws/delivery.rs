@@ -109,6 +109,7 @@ impl World {
         let now = Instant::now();
         let mut sides = [Side::new(End::Server, SMALL, now), Side::new(End::Client, SMALL, now)];
         for side in &mut sides {
+            side.machine.peer_answers_again();
             side.machine.attach(now);
         }
         World { sides, wires: [VecDeque::new(), VecDeque::new()], now, ordered }

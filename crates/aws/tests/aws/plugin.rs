@@ -751,3 +751,25 @@ async fn whoever_reads_nothing_for_a_while_keeps_the_connection() {
     assert_eq!(ended, Ok(Ended { status: 0 }));
     assert_eq!(calls.resumes.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_nothing_when_the_connection_is_cut_is_connected_again_meanwhile() {
+    const BYTES: usize = 600_000;
+    let play = Play::Both { says: BYTES, takes: 1 };
+    let (url, _) = bed("Port", json!({"portNumber": "22"}), play, vec![400_000]).await;
+    let calls = Arc::<Calls>::default();
+    let mut run = start(url, &calls, Patience::default());
+    let mut count = limit("output", run.output.recv()).await.expect("it begins").len();
+    let resumed = async {
+        while calls.resumes.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    limit("a new connection", resumed).await;
+    run.input.send(Bytes::from_static(b"x")).await.expect("it listens");
+    while count < BYTES {
+        count += limit("output", run.output.recv()).await.expect("more").len();
+    }
+    let (_, _, ended) = limit("the end", run.finish()).await;
+    assert_eq!((count, ended), (BYTES, Ok(Ended { status: 0 })));
+}

@@ -28,8 +28,9 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// The first and the longest pause between attempts to come back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Bytes that a connection is trusted with before anything came of it, and how long that lasts. A window's worth would be
-/// in the network before the first answer can be, and a connection that breaks then looks like one of no use.
+/// Bytes that a new connection is trusted with before anything came of it, and for each message that comes; and how long
+/// that lasts. A window's worth would be in the network before the first answer can be: a connection that breaks then
+/// looks like one of no use, and over a network that breaks again and again the same window would go out each time.
 const UNHEARD_BYTES: usize = 64 * 1024;
 const UNHEARD: Duration = Duration::from_secs(1);
 /// Things to send, and events, that wait between the session and this task.
@@ -296,7 +297,7 @@ impl Keeper {
         // When the connection was last left unread: what had come by then was not heard.
         let mut unread = now;
         let mut outgoing = Some(Frame::Ping(Bytes::from_static(KEEPALIVE)));
-        let (mut unheard, trusted) = (0, now + UNHEARD);
+        let (mut sent, mut trust, trusted) = (0, UNHEARD_BYTES, now + UNHEARD);
         let left = loop {
             while self.event.is_none() && !self.over {
                 match self.client.poll_event(now) {
@@ -311,11 +312,11 @@ impl Keeper {
                 break Left::Over;
             }
             self.send_up(now);
-            let holding = !self.fruits && unheard >= UNHEARD_BYTES && now < trusted;
+            let holding = sent >= trust && now < trusted;
             if outgoing.is_none() && !holding {
                 outgoing = match self.client.poll_transmit(now) {
                     Some(Transmit::Message(bytes)) => {
-                        unheard += bytes.len();
+                        sent += bytes.len();
                         Some(Frame::Binary(bytes))
                     }
                     Some(Transmit::Ping(bytes)) => Some(Frame::Ping(bytes)),
@@ -346,7 +347,10 @@ impl Keeper {
                     heard = now;
                     match frame {
                         Some(Ok(Frame::Binary(bytes))) => match self.client.handle(&bytes, now) {
-                            Ok(_handled) => self.fruits = true,
+                            Ok(_handled) => {
+                                self.fruits = true;
+                                trust = trust.saturating_add(UNHEARD_BYTES);
+                            }
                             Err(ignored) => tracing::debug!(%ignored, "a message was passed over"),
                         },
                         Some(Ok(Frame::Pong(payload))) => self.client.handle_pong(&payload, now),

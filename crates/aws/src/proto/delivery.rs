@@ -729,8 +729,7 @@ impl Delivery {
     /// When the oldest is to be written again: after a silence, or soon once the peer is known to have read past it.
     fn retry_at(&self) -> Option<Instant> {
         let oldest = self.oldest_written()?;
-        // A peer that answers again has its answer on the way, behind others, or had no place; it is not hurried.
-        if oldest.last_write < self.read_before && !self.answers_again {
+        if oldest.last_write < self.read_before {
             // A pong may overtake an acknowledgement by a little, because libraries write it themselves. What went out on
             // an earlier connection is missing, or its acknowledgement is.
             if oldest.last_write >= self.answered_before && !oldest.earlier {

@@ -222,8 +222,8 @@ impl SessionLogs {
         if self.streaming().contains(&(id.clone(), kind)) {
             return Ok(true);
         }
-        let now = self.store.now().await?;
         if session.recording == Recording::None {
+            let now = self.store.now().await?;
             let since = session.ended().map(|ended| ended.plus(UNRECORDED_AFTER));
             if since.is_some_and(|since| since < now) {
                 tracing::info!(session = %id, "a session that opened nothing has no output to log");
@@ -239,12 +239,11 @@ impl SessionLogs {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 let now = self.store.now().await?;
-                self.went_well(holder);
                 let mut health = self.health();
                 let health = health.entry(holder.clone()).or_default();
                 health.behind = health.behind.saturating_sub(1);
                 health.delivered += 1;
-                health.last_delivery = Some(now);
+                (health.last_delivery, health.last_error, health.failures) = (Some(now), None, 0);
                 if health.behind == 0 {
                     health.oldest_waiting = None;
                 }

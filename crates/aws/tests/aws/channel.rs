@@ -218,6 +218,13 @@ impl Bed {
         peer
     }
 
+    /// A client in a session that has begun, and the program that runs for it.
+    async fn join(&mut self, started: &Value) -> (Peer, Program) {
+        let mut peer = self.open(started).await;
+        peer.until("the session begins", |peer| peer.begun).await;
+        (peer, self.program().await)
+    }
+
     async fn program(&mut self) -> Program {
         self.programs.recv().await.expect("the stage lives")
     }
@@ -393,9 +400,7 @@ async fn whoever_comes_back_after_the_end_hears_all_of_it() {
     bed.reached();
     let started = bed.command().await;
     let clock = Clock::stop();
-    let mut peer = bed.open(&started).await;
-    peer.until("the session begins", |peer| peer.begun).await;
-    let program = bed.program().await;
+    let (mut peer, program) = bed.join(&started).await;
     bed.until_shown(&peer.session, "Connected").await;
     peer.cut();
     bed.until_shown(&peer.session, "Disconnected").await;
@@ -403,10 +408,7 @@ async fn whoever_comes_back_after_the_end_hears_all_of_it() {
     program.says(Unit::Exit(7)).await;
     drop(program);
     // Long after the program has ended, and not so long that the session is over.
-    for _ in 0..60 {
-        clock.pass(Duration::from_secs(1)).await;
-        turns().await;
-    }
+    seconds(&clock, 60).await;
     bed.resume(&mut peer).await;
     peer.until("the last word", |peer| peer.closed.is_some()).await;
     assert_eq!((peer.out.len(), peer.exit, peer.closed.as_deref()), (100_000, Some(7), Some("")));
@@ -469,9 +471,7 @@ async fn a_client_that_is_lost_before_the_last_word_is_shown_so() {
     bed.reached();
     let started = bed.command().await;
     let _clock = Clock::stop();
-    let mut peer = bed.open(&started).await;
-    peer.until("the session begins", |peer| peer.begun).await;
-    let program = bed.program().await;
+    let (mut peer, program) = bed.join(&started).await;
     bed.until_shown(&peer.session, "Connected").await;
     peer.quiet = true;
     program.data("the end").await;
@@ -492,9 +492,7 @@ async fn a_target_that_reads_nothing_for_minutes_costs_nobody_the_connection() {
     bed.reached();
     let started = bed.command().await;
     let clock = Clock::stop();
-    let mut peer = bed.open(&started).await;
-    peer.until("the session begins", |peer| peer.begun).await;
-    let _program = bed.program().await;
+    let (mut peer, _program) = bed.join(&started).await;
     bed.until_shown(&peer.session, "Connected").await;
     for _ in 0..40 {
         peer.send(PayloadType::Output, vec![b'x'; 10_000]);
@@ -528,9 +526,7 @@ async fn what_a_target_said_before_it_was_lost_is_heard() {
     let mut bed = Bed::new().await;
     bed.reached();
     let started = bed.command().await;
-    let mut peer = bed.open(&started).await;
-    peer.until("the session begins", |peer| peer.begun).await;
-    let program = bed.program().await;
+    let (mut peer, program) = bed.join(&started).await;
     for _ in 0..30 {
         program.data(vec![b'x'; 1_000]).await;
     }

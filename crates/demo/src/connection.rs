@@ -14,6 +14,7 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Sessi
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
 use rustix::process::Signal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -70,11 +71,11 @@ impl Link {
     }
 
     /// Runs a task which is dropped when the connection ends.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let gone = self.gone.clone();
         self.tasks.spawn(async move {
             gone.run_until_cancelled(task).await;
-        });
+        })
     }
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Connection {
     authenticated: CancellationToken,
     sessions: HashMap<ChannelId, SessionChannel>,
     /// By the address and port the client named.
-    forwarded_ports: HashMap<(String, u32), CancellationToken>,
+    forwarded_ports: HashMap<(String, u32), JoinHandle<()>>,
     agent: Option<PathBuf>,
     /// Dropped with this value, that is when the library's session has ended.
     _ends_link: DropGuard,
@@ -343,12 +344,9 @@ impl Handler for Connection {
         match listening {
             Ok((listener, bound)) => {
                 *port = u32::from(bound);
-                let cancelled = self.link.gone.child_token();
-                self.forwarded_ports.insert((address.to_owned(), *port), cancelled.clone());
-                let address = address.to_owned();
-                let task =
-                    forward::serve_port(listener, address, *port, session.handle(), self.link.clone(), cancelled);
-                self.link.spawn(task);
+                let serving =
+                    forward::serve_port(listener, address.to_owned(), *port, session.handle(), self.link.clone());
+                self.forwarded_ports.insert((address.to_owned(), *port), self.link.spawn(serving));
                 Ok(true)
             }
             Err(error) => {
@@ -360,8 +358,10 @@ impl Handler for Connection {
 
     async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _session: &mut Session) -> Result<bool, Error> {
         match self.forwarded_ports.remove(&(address.to_owned(), port)) {
-            Some(forward) => {
-                forward.cancel();
+            Some(serving) => {
+                serving.abort();
+                // The port is free before the answer says so. An error is the end that was just asked for.
+                let _aborted = serving.await;
                 Ok(true)
             }
             None => Ok(false),

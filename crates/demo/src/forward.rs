@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::connection::Link;
@@ -90,20 +89,9 @@ pub(crate) async fn listen(address: &str, port: u32) -> io::Result<TcpListener> 
 }
 
 /// Passes each connection of a forwarded port to the client, under the name it gave the port.
-pub(crate) async fn serve_port(
-    listener: TcpListener,
-    address: String,
-    port: u32,
-    handle: Handle,
-    link: Arc<Link>,
-    cancelled: CancellationToken,
-) {
+pub(crate) async fn serve_port(listener: TcpListener, address: String, port: u32, handle: Handle, link: Arc<Link>) {
     loop {
-        let accepted = tokio::select! {
-            () = cancelled.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%error, "cannot accept on a forwarded port");

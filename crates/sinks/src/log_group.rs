@@ -4,8 +4,9 @@
 //! A line bears a time of its own: the time of its session's beginning and, in milliseconds, its number; or, where lines
 //! are sent as they come, the time at which it was shown, and at least a millisecond more than the line before. So the
 //! lines stand in order, the same recording always gives the same times, and the time of the last line that is there says
-//! how far a stream is. After a failure or a crash the rest is sent, and nothing twice. Where the service does not take
-//! such times any more, because they are too old, lines count from the time of their sending.
+//! how far a stream is. After a failure or a crash the rest is sent, and nothing twice. Where the service takes none of
+//! the first lines because they are too old, all count from the time of their sending. What it finds too old later, or
+//! has let go since, is older than the group keeps anything; it stays in the recording alone.
 //!
 //! Sources: <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html> and
 //! `API_GetLogEvents`, as of 2026-11.
@@ -37,6 +38,8 @@ const LINE_BYTES_MAX: usize = 8 << 10;
 const REST_BYTES_MAX: usize = 1 << 20;
 /// The events of one call lie this close together, in milliseconds.
 pub(crate) const CALL_SPAN_MAX: i64 = 24 * 3_600_000;
+/// No service finds lines too old that are younger, in milliseconds: the shortest time that a group keeps them is a day.
+const OLD_MIN: i64 = 12 * 3_600_000;
 /// Longest that a line waits for others while a session goes on.
 const LINGER: Duration = Duration::from_secs(1);
 /// The stream that is made to see whether one can be.
@@ -133,8 +136,8 @@ impl LogGroup {
         Err(answer.refusal("the making of the log stream"))
     }
 
-    /// The time of the first or the last event of a stream, if it has any.
-    async fn edge(&self, stream: &str, first: bool) -> Result<Option<i64>, Failure> {
+    /// The first or the last event of a stream, if it has any.
+    async fn edge(&self, stream: &str, first: bool) -> Result<Option<LogEvent>, Failure> {
         let body = json!({
             "logGroupName": self.config.group, "logStreamName": stream, "limit": 1, "startFromHead": first,
         });
@@ -143,27 +146,35 @@ impl LogGroup {
             return Err(answer.refusal("the look at what the log stream has already"));
         }
         let said = said(&answer)?;
-        Ok(said["events"].get(0).and_then(|event| event["timestamp"].as_i64()))
+        Ok(said["events"].get(0).and_then(|event| {
+            let message = event["message"].as_str().unwrap_or_default().to_owned();
+            Some(LogEvent { at: event["timestamp"].as_i64()?, message })
+        }))
     }
 
-    /// The times of the first and the last line of a stream, if there are any.
-    async fn there(&self, stream: &str) -> Result<Option<(i64, i64)>, Failure> {
+    /// What a stream has, and whether it was made for that.
+    async fn there(&self, stream: &str) -> Result<(Option<There>, bool), Failure> {
         if self.make_stream(stream).await? {
-            return Ok(None);
+            return Ok((None, true));
         }
-        Ok(self.edge(stream, true).await?.zip(self.edge(stream, false).await?))
+        let edges = self.edge(stream, true).await?.zip(self.edge(stream, false).await?);
+        let there =
+            edges.map(|(first, last)| There { own: dressed_at(&first.message), first: first.at, last: last.at });
+        Ok((there, false))
     }
 
     async fn put_lines(&self, stream: &str, form: &Form<'_>, output: &mut dyn Reading) -> Result<(), Failure> {
-        let there = bounded(self.there(stream)).await?;
+        let (there, is_new) = bounded(self.there(stream)).await?;
         let mut sending = Sending {
             group: self,
             stream,
             form,
             there,
+            // An old stream without a line may have had some: a session can be silent for longer than a group keeps
+            // them. One that is written once has not.
+            may_shift: there.is_none() && (is_new || !form.streams),
             shift: None,
             before: i64::MIN,
-            sent: 0,
             pending: Vec::new(),
             bytes: 0,
             since: Instant::now(),
@@ -210,19 +221,28 @@ struct Form<'a> {
     head: &'a Value,
 }
 
+/// What a stream has already.
+#[derive(Clone, Copy)]
+struct There {
+    /// When its first line was shown, if the line says so.
+    own: Option<i64>,
+    /// The times of its first and its last line, in milliseconds since 1970.
+    first: i64,
+    last: i64,
+}
+
 /// Lines on their way into a stream.
 struct Sending<'a> {
     group: &'a LogGroup,
     stream: &'a str,
     form: &'a Form<'a>,
-    /// The times of the first and the last line that were there before.
-    there: Option<(i64, i64)>,
+    there: Option<There>,
+    /// Whether the lines may still be dated anew.
+    may_shift: bool,
     /// By how much the lines are dated later than they are, once the first of them is known.
     shift: Option<i64>,
     /// The time of the line before.
     before: i64,
-    /// Lines that were sent and taken.
-    sent: u64,
     pending: Vec<LogEvent>,
     bytes: usize,
     /// When the last call was made.
@@ -261,9 +281,17 @@ impl Sending<'_> {
     /// Takes a line that is dated then, or later: no two have the same time.
     async fn event(&mut self, own: i64, message: &str) -> Result<(), Failure> {
         self.before = own.max(self.before.saturating_add(1));
-        let shift = *self.shift.get_or_insert(self.there.map_or(0, |(first, _)| first.saturating_sub(self.before)));
-        let at = self.before.saturating_add(shift);
-        if self.there.is_some_and(|(_, last)| at <= last) {
+        if let (None, Some(there)) = (self.shift, self.there) {
+            if there.own.is_some_and(|first| own < first) {
+                // It is not there any more.
+                return Ok(());
+            }
+            // Within less than that the group has only let go of what came before.
+            let later = there.first.saturating_sub(self.before);
+            self.shift = Some(if later < OLD_MIN { 0 } else { later });
+        }
+        let at = self.before.saturating_add(*self.shift.get_or_insert(0));
+        if self.there.is_some_and(|there| at <= there.last) {
             return Ok(());
         }
         let event = LogEvent { at, message: message.to_owned() };
@@ -286,7 +314,7 @@ impl Sending<'_> {
         let count = self.pending.len();
         let answer = bounded(self.group.put(self.stream, &self.pending)).await?;
         let mut lost = dropped(&answer, count)?;
-        if lost.as_ref().is_some_and(|lost| lost.first == (0..count)) && self.there.is_none() && self.sent == 0 {
+        if lost.as_ref().is_some_and(|lost| lost.first == (0..count)) && self.may_shift {
             // Too old: all of them count from now on.
             let first = self.pending.first().map_or(0, |first| first.at);
             let later = Timestamp::now().as_millisecond().saturating_sub(first);
@@ -295,14 +323,28 @@ impl Sending<'_> {
             let answer = bounded(self.group.put(self.stream, &self.pending)).await?;
             lost = dropped(&answer, count)?;
         }
-        if lost.is_some() {
-            return Err(Failure::new("the service does not take the times of the lines"));
+        if let Some(lost) = lost {
+            if lost.second.start < count {
+                return Err(Failure::new("the service does not take the times of the lines: they are too new"));
+            }
+            tracing::warn!(
+                group = self.group.config.group,
+                stream = self.stream,
+                lines = lost.first.end,
+                "lines are older than the log group keeps anything; they are in the recording alone"
+            );
         }
-        self.sent += count as u64;
+        self.may_shift = false;
         self.pending.clear();
         self.bytes = 0;
         Ok(())
     }
+}
+
+/// The time that a line of the vendor's form bears, in milliseconds since 1970.
+fn dressed_at(message: &str) -> Option<i64> {
+    let event: Value = serde_json::from_str(message).ok()?;
+    event["eventTime"].as_str()?.parse().ok().map(Timestamp::as_millisecond)
 }
 
 async fn bounded<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -430,7 +472,7 @@ mod tests {
                     Some((200, json!({})))
                 }
                 "GetLogEvents" => {
-                    let events = &self.streams[&stream];
+                    let events: Vec<_> = self.streams[&stream].iter().filter(|(at, _)| *at >= self.oldest).collect();
                     let one = if body["startFromHead"] == true { events.first() } else { events.last() };
                     let events: Vec<Value> =
                         one.iter().map(|(at, message)| json!({"timestamp": at, "message": message})).collect();
@@ -548,6 +590,39 @@ mod tests {
         let there: String = events.iter().map(|(_, message)| message.trim_end_matches(' ')).collect();
         assert_eq!(there, text.replace('\n', ""));
         assert_eq!((failures, events.len()), (2, 25_000 + 2 + 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_group_has_let_go_or_takes_no_more_is_left_out_and_nothing_comes_twice() {
+        let day = 24 * 3_600_000;
+        let line = |at: i64, text: &str| format!("[{at},\"{text}\"]\n");
+        let began = 20_000 * day;
+        let service = Arc::new(Mutex::new(Service::default()));
+        let group = serve(Arc::clone(&service)).await;
+        let first = line(began, "a") + &line(began, "b") + &line(began, "c") + &line(began + day, "d");
+        put(&group, true, &first).await.expect("what there is so far");
+        // The first two lines are let go, later all that there were; the group was away, too.
+        let mut text = first + &line(began + day, "e");
+        service.lock().expect("no panic").oldest = began + 2;
+        put(&group, true, &text).await.expect("the next");
+        text += &(line(began + day + 2, "f") + &line(began + 2 * day, "g"));
+        service.lock().expect("no panic").oldest = began + day + 3;
+        put(&group, true, &text).await.expect("what is not too old");
+        put(&group, true, &text).await.expect("again changes nothing");
+        service.lock().expect("no panic").oldest = began + 3 * day;
+        text += &line(began + 3 * day, "h");
+        put(&group, true, &text).await.expect("the rest, into what looks empty");
+        let service = service.lock().expect("no panic");
+        let events = service.streams["s"].iter().map(|(at, message)| {
+            let event: Value = serde_json::from_str(message).expect("JSON");
+            (*at, event["sessionData"][0].as_str().expect("a text").to_owned())
+        });
+        let shown: Vec<(i64, String)> = events.collect();
+        let all = [(began, "a"), (began + 1, "b"), (began + 2, "c"), (began + day, "d"), (began + day + 1, "e")];
+        let later = [(began + 2 * day, "g"), (began + 3 * day, "h")];
+        let expected: Vec<(i64, String)> =
+            all.iter().chain(&later).map(|(at, text)| (*at, (*text).to_owned())).collect();
+        assert_eq!(shown, expected);
     }
 
     #[tokio::test]

@@ -44,22 +44,32 @@ async fn report(args: &CheckArgs) -> (String, bool) {
     match config::load(&args.config) {
         Ok(loaded) => {
             let warnings: String = loaded.warnings.iter().map(|warning| warning.line() + "\n").collect();
-            // A running node has its own ports; that they are in use says nothing then.
-            if !StateDir::is_in_use(&loaded.config.state_dir)
-                && let Err(error) = Sockets::take(&loaded.config)
-            {
-                let faults: String = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
-                return (format!("{warnings}{faults}{path} cannot be run\n"), false);
+            let taken = taken(&loaded.config);
+            if !taken.is_empty() {
+                return (format!("{warnings}{}{path} cannot be run\n", taken.concat()), false);
             }
             let unreached = unreached(&loaded.config).await;
             (format!("{warnings}{unreached}{path} is fine\n{}", summary(&loaded)), true)
         }
         Err(refused) => {
-            let errors = refused.faults.iter().filter(|fault| fault.weight == Weight::Error).count();
-            let faults: String = refused.faults.iter().map(|fault| fault.line() + "\n").collect();
+            let taken = refused.config.as_deref().map(taken).unwrap_or_default();
+            let errors = refused.faults.iter().filter(|fault| fault.weight == Weight::Error).count() + taken.len();
+            let faults: String = refused.faults.iter().map(|fault| fault.line() + "\n").chain(taken).collect();
             let plural = if errors == 1 { "" } else { "s" };
             (format!("{faults}{path} cannot be run: {errors} error{plural}\n"), false)
         }
+    }
+}
+
+/// A line for each listener that cannot have its address. A running node has its own ports; that they are in use says
+/// nothing then.
+fn taken(config: &Config) -> Vec<String> {
+    if StateDir::is_in_use(&config.state_dir) {
+        return Vec::new();
+    }
+    match Sockets::take(config) {
+        Ok(_free) => Vec::new(),
+        Err(error) => error.to_string().lines().map(|line| format!("error: {line}\n")).collect(),
     }
 }
 
@@ -131,5 +141,29 @@ fn recordings(config: &Config) -> String {
     match recordings.store.as_ref().map(Far::new) {
         Some(Ok(far)) => format!("{mode}, in {}, then in {}", folder.display(), far.place()),
         Some(Err(_)) | None => format!("{mode}, in {}", folder.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_its_line_beside_what_else_is_wrong() {
+        let there = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = there.local_addr().expect("an address");
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let config = folder.path().join("ravelin.toml");
+        let state = folder.path().join("state");
+        let fine = format!("[node]\nstate_dir = {state:?}\n\n[listen]\nssh = \"{address}\"\n");
+        let busy = format!("ravelin.toml:5: listen.ssh: cannot listen on {address}: the port is in use");
+        for (text, last) in
+            [(fine.clone(), "cannot be run\n"), (fine + "colour = \"red\"\n", "cannot be run: 2 errors\n")]
+        {
+            std::fs::write(&config, &text).expect("written");
+            let (said, is_fine) = report(&CheckArgs { config: config.clone() }).await;
+            assert!(!is_fine && said.contains(&busy) && said.ends_with(last), "{said}");
+            assert_eq!(text.contains("colour"), said.contains("listen.colour"), "{said}");
+        }
     }
 }

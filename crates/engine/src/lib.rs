@@ -13,6 +13,7 @@
 //!
 //! This crate never knows: HTTP, SQL, SSH, a vendor's name, or how an answer looks on a wire.
 
+mod clock_trust;
 pub mod control;
 mod deadline;
 mod denials;
@@ -187,6 +188,7 @@ impl Engine {
             tasks: tasks.clone(),
             config: config.clone(),
             epoch: start.epoch,
+            latest: start.latest,
             recordings: recordings.clone(),
             meter: Arc::clone(&meter),
         });

@@ -3,6 +3,7 @@
 //! The end of a session, whatever caused it, runs through [`Supervisor::see_to_end`] and nowhere else.
 
 use crate::Config;
+use crate::clock_trust::{ClockTrust, wall};
 use crate::deadline::within;
 use crate::meter::EngineMeter;
 use crate::recording::Recordings;
@@ -14,6 +15,7 @@ use ravelin_model::{Refusal, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub(crate) struct Supervisor {
@@ -22,6 +24,8 @@ pub(crate) struct Supervisor {
     pub(crate) tasks: TaskTracker,
     pub(crate) config: Config,
     pub(crate) epoch: u64,
+    /// When something was last put on record before this node started.
+    pub(crate) latest: Option<Time>,
     pub(crate) recordings: Option<Arc<Recordings>>,
     pub(crate) meter: Arc<EngineMeter>,
 }
@@ -31,8 +35,8 @@ impl Supervisor {
     const TICK: Duration = Duration::from_secs(1);
     /// Activity goes to the store every this many ticks.
     const FLUSH_TICKS: u64 = 2;
-    /// Old rows are looked for every this many ticks.
-    const PRUNE_TICKS: u64 = 600;
+    /// Between two searches for what is too old.
+    const PRUNE_EVERY: Duration = Duration::from_secs(600);
     /// What the store lists as live is compared with what is connected every this many ticks.
     const GHOST_TICKS: u64 = 30;
     /// Rows that one transaction removes.
@@ -171,8 +175,9 @@ impl Supervisor {
 
     /// Watches limits, writes activity, removes what is too old; for as long as the node lives.
     pub(crate) async fn reap(self: Arc<Self>) {
-        // Apart from each other: a store that does not answer must not keep limits from being held.
-        tokio::join!(self.watch_limits(), self.keep_house());
+        // Apart from each other: a store that does not answer must not keep limits from being held, nor the removal of
+        // what is far away keep activity from being written.
+        tokio::join!(self.watch_limits(), self.keep_house(), self.clear_out());
     }
 
     async fn watch_limits(&self) {
@@ -181,7 +186,7 @@ impl Supervisor {
         loop {
             ticks.tick().await;
             match within(Self::TICK, self.store.now()).await {
-                Ok(now) => clock = Some((now, tokio::time::Instant::now())),
+                Ok(now) => clock = Some((now, Instant::now())),
                 Err(refusal) => tracing::error!(?refusal, "the store does not tell the time; going on by our own"),
             }
             let Some((read, at)) = clock else { continue };
@@ -215,15 +220,23 @@ impl Supervisor {
                 if tick % Self::FLUSH_TICKS == 0 {
                     self.flush().await?;
                 }
-                if tick % Self::GHOST_TICKS == 1 {
-                    self.look_for_ghosts().await?;
-                }
-                // Soon after the start too: a node that is started often has its time over as well.
-                if tick % Self::PRUNE_TICKS == 1 { self.prune().await } else { Ok(()) }
+                if tick % Self::GHOST_TICKS == 1 { self.look_for_ghosts().await.map(drop) } else { Ok(()) }
             };
             if let Err(refusal) = outcome.await {
                 tracing::error!(?refusal, "the housekeeper could not do its round; it goes on with the next");
             }
+        }
+    }
+
+    /// Removes what is too old. Soon after the start too: a node that is started often has its time over as well.
+    async fn clear_out(&self) {
+        let mut clock = ClockTrust::new(self.latest, wall(), Instant::now());
+        loop {
+            tokio::time::sleep(Self::TICK).await;
+            if let Err(refusal) = self.prune(&mut clock).await {
+                tracing::error!(?refusal, "what is too old could not be removed; the next round tries again");
+            }
+            tokio::time::sleep(Self::PRUNE_EVERY).await;
         }
     }
 
@@ -272,15 +285,16 @@ impl Supervisor {
         outcome
     }
 
-    async fn prune(&self) -> Result<(), Refusal> {
+    async fn prune(&self, clock: &mut ClockTrust) -> Result<(), Refusal> {
+        while self.store.prune_kept(Self::PRUNE_ROWS).await? > 0 {}
         let now = self.store.now().await?;
+        let Some(now) = clock.oldest_of(now, wall(), Instant::now()) else { return Ok(()) };
         if let Some(recordings) = &self.recordings {
             recordings.sweep(now).await?;
         }
         let before = now.minus(self.config.history_keep);
         while self.store.prune_sessions(before, Self::PRUNE_ROWS).await? > 0 {}
         while self.store.prune_events(before, Self::PRUNE_ROWS).await? > 0 {}
-        while self.store.prune_kept(Self::PRUNE_ROWS).await? > 0 {}
         Ok(())
     }
 }

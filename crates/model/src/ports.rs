@@ -27,6 +27,8 @@ pub struct NodeStart {
     pub epoch: u64,
     /// Left-over sessions of earlier lives, which were ended just now as `node_lost`.
     pub ended: Vec<SessionId>,
+    /// When something was last put on record before this start.
+    pub latest: Option<Time>,
 }
 
 /// A session after its events, with everybody who is to be told.

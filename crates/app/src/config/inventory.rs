@@ -13,8 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-/// The inventory of all files together, or `None` when something is wrong with it.
-pub(super) fn settle(files: &[InventoryFile], config: &Config, reader: &mut Reader) -> Option<Inventory> {
+/// The inventory of all files together, or `None` when something is wrong with it. What could not be read at all is not
+/// among `files`, which are not `complete` then.
+pub(super) fn settle(
+    files: &[InventoryFile],
+    complete: bool,
+    config: &Config,
+    reader: &mut Reader,
+) -> Option<Inventory> {
     let mut names = Names::default();
     let mut principals = Vec::new();
     let mut targets = Vec::new();
@@ -23,6 +29,9 @@ pub(super) fn settle(files: &[InventoryFile], config: &Config, reader: &mut Read
     }
     for table in files.iter().flat_map(|file| &file.targets) {
         targets.extend(target(table, config, &mut names, reader));
+    }
+    if !complete {
+        return None;
     }
     point_out_empty_groups(files, &principals, reader);
     if reader.faults.any_error() {

@@ -307,6 +307,8 @@ pub struct Refused {
     pub faults: Vec<Fault>,
     /// Every file that was read or should have been.
     pub files: Vec<PathBuf>,
+    /// What could be made out all the same.
+    pub config: Option<Box<Config>>,
 }
 
 /// A configuration without error.
@@ -348,7 +350,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
             }
         }
     }
-    let inventory = legible.then(|| inventory::settle(&declared, &config, &mut reader)).flatten();
+    let inventory = inventory::settle(&declared, legible, &config, &mut reader);
     let egress = settle::egress(&file.addresses, &mut reader);
     let policy = policies::load(&file.policies, &inventory, &mut reader);
 
@@ -361,7 +363,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
             files: reader.files,
             warnings: reader.faults.into_sorted(),
         }),
-        _ => Err(reader.refuse()),
+        _ => Err(Refused { config: Some(Box::new(config)), ..reader.refuse() }),
     }
 }
 
@@ -375,7 +377,7 @@ struct Reader {
 
 impl Reader {
     fn refuse(self) -> Refused {
-        Refused { faults: self.faults.into_sorted(), files: self.files }
+        Refused { faults: self.faults.into_sorted(), files: self.files, config: None }
     }
 
     /// A key that a table of this kind must have, and that another kind would not.

@@ -57,7 +57,8 @@ impl Limits {
 /// The configuration with all defaults. Where something is wrong it holds a default, and a fault has been reported.
 pub(super) fn settle(file: &ConfigFile, reader: &mut Reader) -> Config {
     let (ssh, https, http) = listeners(file, reader);
-    let metrics = metrics(file, reader);
+    let others: Vec<Bind> = [&ssh, &https, &http].into_iter().flatten().cloned().collect();
+    let metrics = metrics(file, &others, reader);
     let limits = limits(file, reader);
     let state_dir = file.node.state_dir.given().map_or_else(|| PathBuf::from(STATE_DIR), Written::path);
     // Fails for an empty path only, which is none of a directory's either.
@@ -184,32 +185,38 @@ fn listeners(file: &ConfigFile, reader: &mut Reader) -> (Option<Bind>, Option<Bi
     let mut seen: Vec<Bind> = Vec::new();
     let [ssh, https, http] = fields.map(|field| {
         let written = field.given()?;
-        let same = seen.iter().find(|other| other.address == written.value && written.value.port() != 0);
-        if let Some(other) = same {
-            let what = format!("is the address of another listener ({})", other.origin);
-            reader.faults.push(written.fault(what, "give each listener its own port"));
-        }
-        let bind = Bind { address: written.value, origin: format!("{}: {}", written.place, written.key) };
+        let bind = listener(written, &seen, reader);
         seen.push(bind.clone());
         Some(bind)
     });
     (ssh, https, http)
 }
 
+/// A listener that is named beside others.
+fn listener(written: &Written<SocketAddr>, others: &[Bind], reader: &mut Reader) -> Bind {
+    if let Some(other) = others.iter().find(|other| clash(other.address, written.value)) {
+        let what = format!("takes what another listener has ({}, {})", other.address, other.origin);
+        reader.faults.push(written.fault(what, "give each listener its own port"));
+    }
+    Bind { address: written.value, origin: format!("{}: {}", written.place, written.key) }
+}
+
+/// Whether two listeners cannot have these addresses at once: `[::]` has those of IPv4, too.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip() == narrow.ip() || (wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
+    };
+    one.port() != 0 && one.port() == other.port() && (covers(one, other) || covers(other, one))
+}
+
 /// The metrics listener, if it is named; its figures need no proof, so other machines are let in by a word only.
-fn metrics(file: &ConfigFile, reader: &mut Reader) -> Option<Bind> {
+fn metrics(file: &ConfigFile, others: &[Bind], reader: &mut Reader) -> Option<Bind> {
     let written = file.metrics.listen.given()?;
     if !written.value.ip().is_loopback() && !file.metrics.allow_remote.value_or(false) {
         let fix = "listen on 127.0.0.1, or set metrics.allow_remote = true";
         reader.faults.push(written.fault("would show other machines the metrics without asking who they are", fix));
     }
-    let listen = &file.listen;
-    let others = [&listen.ssh, &listen.https, &listen.http].into_iter().filter_map(Field::given);
-    if let Some(other) = others.into_iter().find(|other| other.value == written.value && written.value.port() != 0) {
-        let what = format!("is the address of another listener ({}: {})", other.place, other.key);
-        reader.faults.push(written.fault(what, "give each listener its own port"));
-    }
-    Some(Bind { address: written.value, origin: format!("{}: {}", written.place, written.key) })
+    Some(listener(written, others, reader))
 }
 
 fn limits(file: &ConfigFile, reader: &mut Reader) -> Limits {

@@ -1,7 +1,7 @@
 //! What a person or a script starts from: `dev.env`, known hosts, an SSH configuration, certificates to trust, and
 //! lines to paste.
 
-use super::people::Credentials;
+use super::people::{Credentials, Person};
 use crate::config::Azure;
 use crate::state::{StateDir, write_whole};
 use anyhow::Context;
@@ -48,17 +48,15 @@ pub(super) struct Handout<'a> {
 }
 
 impl Handout<'_> {
-    /// Takes back what says that the node is ready.
-    pub(super) fn withdraw(state: &StateDir) -> anyhow::Result<()> {
-        let entries = std::fs::read_dir(state.folder()).with_context(|| state.folder().display().to_string())?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "env") {
-                match std::fs::remove_file(&path) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
-                }
+    /// Takes back what says that the node is ready. The folder may hold other things.
+    pub(super) fn withdraw(state: &StateDir, people: &[Person]) -> anyhow::Result<()> {
+        let theirs = people.iter().map(|person| format!("{}.env", person.principal.name));
+        for name in theirs.chain([ENV_FILE.to_owned()]) {
+            let path = state.path(&name);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
             }
         }
         Ok(())
@@ -213,6 +211,20 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_back_was_given_out_here() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let state = StateDir::open(folder.path()).expect("a new directory");
+        let people = Person::all(&state).expect("everybody");
+        let theirs = format!("{}.env", people[1].principal.name);
+        for name in [ENV_FILE, &theirs, "prod.env"] {
+            std::fs::write(state.path(name), "x").expect("written");
+        }
+        Handout::withdraw(&state, &people).expect("taken back");
+        let left = [ENV_FILE, &theirs, "prod.env"].map(|name| state.path(name).exists());
+        assert_eq!(left, [false, false, true]);
+    }
 
     #[test]
     fn the_environment_has_every_promised_variable_once() {

@@ -103,11 +103,11 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
         None => default_folder()?,
     };
     let state = StateDir::open(&folder)?;
-    Handout::withdraw(&state)?;
+    let people = Person::all(&state)?;
+    Handout::withdraw(&state, &people)?;
     let config = config(args, &state);
     let sockets = Sockets::take(&config)?;
 
-    let people = Person::all(&state)?;
     let login_key = state.ssh_key("demo_login_ed25519_key")?;
     let demo_host_key = state.ssh_key("demo_host_ed25519_key")?;
     let mut authorized_keys: Vec<String> = people.iter().flat_map(|person| person.ssh_keys().to_vec()).collect();
@@ -142,7 +142,7 @@ async fn dev(args: &DevArgs) -> anyhow::Result<()> {
         () = signals.stop() => {}
         _ = hangup.recv() => {}
     }
-    Handout::withdraw(&state)?;
+    Handout::withdraw(&state, &people)?;
     node.stop(config.drain, &mut signals).await?;
     demo.stop().await;
     Ok(())

@@ -43,8 +43,9 @@ enum Door {
 }
 
 impl Doors {
-    /// Longest time from the end of a request's head to the beginning of its answer; a stream may last longer.
-    const ANSWER_MAX: Duration = Duration::from_secs(60);
+    /// Longest time from the end of a request's head to the beginning of its answer; a stream may last longer. More than
+    /// the minute for which a client may have the end of a session waited for.
+    const ANSWER_MAX: Duration = Duration::from_secs(75);
 
     /// The answer to a request; never fails and never hangs.
     pub(crate) async fn answer(self, mut request: Request<Body>, peer: SocketAddr, scheme: Scheme) -> Response<Body> {

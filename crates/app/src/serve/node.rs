@@ -58,6 +58,7 @@ pub(crate) struct Sockets {
 struct Taken {
     socket: TcpSocket,
     address: SocketAddr,
+    origin: String,
 }
 
 impl Sockets {
@@ -69,7 +70,7 @@ impl Sockets {
         let mut wrong = String::new();
         let mut take = |bind: &Option<Bind>| {
             let bind = bind.as_ref()?;
-            match taken(bind.address) {
+            match taken(bind) {
                 Ok(taken) => Some(taken),
                 Err(error) => {
                     let line = if wrong.is_empty() { "" } else { "\n" };
@@ -109,13 +110,14 @@ impl Sockets {
     }
 }
 
-fn taken(address: SocketAddr) -> io::Result<Taken> {
+fn taken(bind: &Bind) -> io::Result<Taken> {
+    let address = bind.address;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart does not wait for the connections of the last life to be forgotten.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let address = socket.local_addr()?;
-    Ok(Taken { socket, address })
+    Ok(Taken { socket, address, origin: bind.origin.clone() })
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
@@ -412,8 +414,8 @@ async fn sign_now_and_then(ledger: Arc<dyn Ledger>, stopping: CancellationToken)
 }
 
 fn listen(taken: Taken) -> anyhow::Result<TcpListener> {
-    let Taken { socket, address } = taken;
-    socket.listen(BACKLOG).map_err(|error| anyhow::anyhow!(cannot_listen(address, &error)))
+    let Taken { socket, address, origin } = taken;
+    socket.listen(BACKLOG).map_err(|error| anyhow::anyhow!("{origin}: {}", cannot_listen(address, &error)))
 }
 
 /// The recorder, with its keys and its object store.

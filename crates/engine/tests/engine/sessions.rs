@@ -639,6 +639,23 @@ async fn left_over_sessions_end_before_the_next_life_serves() {
 }
 
 #[tokio::test]
+async fn what_is_too_old_is_removed_soon_after_the_start() {
+    let config = Config { history_keep: Duration::ZERO, ..config() };
+    let world = World::with(config).await;
+    let alice = world.caller("alice").await;
+    let admission = world.open(&alice, &FakeLeg::new()).await;
+    let live = world.open(&alice, &FakeLeg::new()).await;
+    let id = admission.session().clone();
+    admission.end(EndReason::TargetClosed, "").await;
+    let begun = Instant::now();
+    while world.store.inner.session(&id).await.expect("readable").is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(world.row(live.session()).await.state().is_live(), "what goes on is no history");
+}
+
+#[tokio::test]
 async fn proofs_of_every_kind_lead_to_one_principal_and_can_be_revoked() {
     let world = World::new().await;
     let alice = world.caller("alice").await;

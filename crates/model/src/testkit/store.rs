@@ -453,7 +453,8 @@ pub async fn a_flush_never_goes_back(store: &dyn Store) {
 pub async fn a_new_life_ends_what_earlier_lives_left(store: &dyn Store) {
     let mine = store.start_node(&node(1)).await.expect("a node starts");
     let other = store.start_node(&node(2)).await.expect("a node starts");
-    assert_eq!(mine.ended, []);
+    assert_eq!((mine.ended, mine.latest), (Vec::new(), None));
+    assert!(other.latest.is_some(), "the first node's start is on record");
     let of = |random| draft("alice", random, &node(1), mine.epoch);
     let connecting = open(store, of(1)).await;
     let connected = open(store, of(2)).await;
@@ -470,10 +471,12 @@ pub async fn a_new_life_ends_what_earlier_lives_left(store: &dyn Store) {
     let activity = Activity { last, bytes_in: 7, bytes_out: 8 };
     let batch = vec![(connected.id().clone(), activity), (terminating.id().clone(), activity)];
     store.flush(batch).await.expect("the flush is written");
-    let events_before = all_events(store).await.len();
+    let before = all_events(store).await;
+    let events_before = before.len();
 
     let again = store.start_node(&node(1)).await.expect("a node starts again");
     assert_eq!(again.epoch, mine.epoch + 1);
+    assert_eq!(again.latest, before.last().map(|event| event.at));
     let lost = [&connecting, &connected, &disconnected, &terminating];
     let wanted: BTreeSet<SessionId> = lost.iter().map(|s| s.id().clone()).collect();
     assert_eq!(again.ended.iter().cloned().collect::<BTreeSet<_>>(), wanted);

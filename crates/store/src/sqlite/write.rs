@@ -20,6 +20,11 @@ use std::time::Duration;
 
 pub(super) fn start_node(write: &Write<'_>, node: &NodeId) -> Result<NodeStart, Refusal> {
     let now = write.clock.now();
+    let latest: Option<i64> = write
+        .tx
+        .prepare_cached("SELECT at FROM events ORDER BY seq DESC LIMIT 1")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
+        .map_err(from_sqlite)?;
     let epoch: i64 = write
         .tx
         .prepare_cached(
@@ -48,7 +53,7 @@ pub(super) fn start_node(write: &Write<'_>, node: &NodeId) -> Result<NodeStart, 
     ]);
     let deed = Deed { kind: AuditKind::NodeStarted, actor: Actor::System, session: None, facts };
     ledger::append(write.tx, &deed, now).map_err(from_sqlite)?;
-    Ok(NodeStart { epoch, ended })
+    Ok(NodeStart { epoch, ended, latest: latest.map(Time::from_micros) })
 }
 
 fn left_over_sessions(connection: &Connection, node: &NodeId) -> Result<Vec<Session>, Refusal> {

@@ -6,7 +6,7 @@
 use crate::{announce, in_ci, root, step, target_dir};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Programs of the system, and the Debian packages that carry them.
@@ -84,6 +84,9 @@ const SSM_BRIDGE: &str = "tests/e2e/clients/ssm-bridge/Cargo.toml";
 
 /// What it is built against: the system's OpenSSL, and what finds it.
 const OPENSSL_DEVELOPMENT: &[&str] = &["pkg-config", "libssl-dev"];
+
+/// The package of the C++ compiler.
+const CXX: &str = "g++";
 
 /// The licence checker.
 const CARGO_DENY: &str = "0.20.2";
@@ -221,7 +224,7 @@ pub(crate) fn cargo_deny() -> Result<Option<Command>> {
 
 /// A C++ compiler, which the fuzzing engine is built with.
 pub(crate) fn cxx() -> Result<()> {
-    if find("c++").is_none() { install_packages(&["g++"]) } else { Ok(()) }
+    if find("c++").is_none() { install_packages(&[CXX]) } else { Ok(()) }
 }
 
 fn missing_packages() -> Vec<&'static str> {
@@ -232,6 +235,13 @@ fn missing_packages() -> Vec<&'static str> {
     }
     if !has_openssl_development() {
         missing.extend(OPENSSL_DEVELOPMENT);
+    }
+    if find("python3").is_some_and(|python| !makes_venvs(&python)) {
+        missing.push("python3-venv");
+    }
+    // Only CI fuzzes as a part of the tests.
+    if in_ci() && find("c++").is_none() {
+        missing.push(CXX);
     }
     missing.dedup();
     missing
@@ -279,18 +289,21 @@ fn install_python(set: &Set) -> Result<()> {
     let venv = set.folder()?;
     std::fs::create_dir_all(tools_dir()?)?;
     let mut create = Command::new(&python);
-    create.args(["-m", "venv"]).arg(&venv).stdout(Stdio::null());
-    if step("python3 -m venv", create).is_err() {
-        // Debian keeps the module in a package of its own.
-        install_packages(&["python3-venv"])?;
-        let mut again = Command::new(&python);
-        again.args(["-m", "venv", "--clear"]).arg(&venv);
-        step("python3 -m venv", again)?;
-    }
+    create.args(["-m", "venv", "--clear"]).arg(&venv).stdout(Stdio::null());
     let mut pip = Command::new(venv.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(set.packages);
-    step(&format!("pip install {}", set.packages.join(" ")), pip)?;
-    set.note_ready()
+    let made = step("python3 -m venv", create);
+    match made.and_then(|()| step(&format!("pip install {}", set.packages.join(" ")), pip)) {
+        Ok(()) => set.note_ready(),
+        Err(error) => cannot(&format!("{error:#}"), set),
+    }
+}
+
+/// Whether the Python makes environments that can install: Debian keeps that in a package of its own.
+fn makes_venvs(python: &Path) -> bool {
+    let mut probe = Command::new(python);
+    probe.args(["-c", "import ensurepip, venv"]).stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success())
 }
 
 fn install_node(set: &Set) -> Result<()> {
@@ -300,8 +313,10 @@ fn install_node(set: &Set) -> Result<()> {
     let mut install = Command::new(npm);
     install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(&folder);
     install.args(set.packages);
-    step(&format!("npm install {}", set.packages.join(" ")), install)?;
-    set.note_ready()
+    match step(&format!("npm install {}", set.packages.join(" ")), install) {
+        Ok(()) => set.note_ready(),
+        Err(error) => cannot(&format!("{error:#}"), set),
+    }
 }
 
 /// On a person's machine some tests are skipped then; CI has no such excuse.

@@ -47,12 +47,12 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Builds all test programs but the real clients', and runs them. `meanwhile` is called when all are built.
+/// Builds all test programs but the real clients', and runs them.
 ///
 /// # Errors
 ///
-/// When one does not build, or when a test or `meanwhile` fails; every test program that was started has ended by then.
-pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+/// When one does not build, or when a test fails; every test program that was started has ended by then.
+pub(crate) fn run(start: Start) -> Result<()> {
     announce("unit, property and golden tests");
     let begun = Instant::now();
     let times_file = target_dir()?.join("unit-tests.json");
@@ -61,7 +61,7 @@ pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Resul
         std::fs::read(&times_file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let shared = Shared { queue: Mutex::default(), changed: Condvar::new() };
     let at_once = cores() + 1;
-    let (built, others) = std::thread::scope(|scope| {
+    let built = std::thread::scope(|scope| {
         let begin = || (0..at_once).for_each(|_| drop(scope.spawn(|| shared.work(&before, start))));
         if start == Start::EachBuilt {
             begin();
@@ -72,15 +72,13 @@ pub(crate) fn run(start: Start, meanwhile: impl FnOnce() -> Result<()>) -> Resul
         if start == Start::AllBuilt && built.is_ok() {
             begin();
         }
-        let others = if built.is_ok() { meanwhile() } else { Ok(()) };
-        (built, others)
+        built
     });
     let queue = shared.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
     let built = built?;
     if !queue.failed.is_empty() {
         bail!("{} of {} test programs failed:\n  {}", queue.failed.len(), queue.count, queue.failed.join("\n  "));
     }
-    others?;
     std::fs::write(&times_file, serde_json::to_vec(&queue.took)?).context("cannot note how long the tests took")?;
     let all = begun.elapsed().as_secs_f64();
     println!("── unit, property and golden tests: {all:.1} s; all were built after {built:.1} s");

@@ -141,6 +141,18 @@ pub struct AuditEvent {
     pub deed: Deed,
 }
 
+/// The fact that a label of a session's target is.
+#[must_use]
+pub fn label_fact(name: &str) -> String {
+    format!("label_{name}")
+}
+
+/// The fact that a session's tag is.
+#[must_use]
+pub fn tag_fact(name: &str) -> String {
+    format!("tag_{name}")
+}
+
 /// The facts that an event on a session carries.
 #[must_use]
 pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
@@ -163,6 +175,12 @@ pub fn session_facts(session: &Session) -> BTreeMap<String, String> {
     // Its names in other dialects, for sinks that speak one.
     for (dialect, id) in &draft.target.aliases {
         facts.insert(format!("target_{dialect}"), id.clone());
+    }
+    for (name, value) in &draft.target.labels {
+        facts.insert(label_fact(name), value.clone());
+    }
+    for (name, value) in &draft.tags {
+        facts.insert(tag_fact(name), value.clone());
     }
     if let Some(connected) = session.connected() {
         facts.insert("connected_micros".to_owned(), connected.as_micros().to_string());

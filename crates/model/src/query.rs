@@ -5,7 +5,7 @@ use crate::id::{Login, NodeId, PrincipalName, SessionId};
 use crate::session::{EndReason, Kind, State};
 use crate::target::Protocol;
 use crate::time::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -128,8 +128,10 @@ pub struct EventFilter {
     pub target: Option<String>,
     /// On the session whose id, or the hex part of it, starts so.
     pub session: Option<String>,
-    /// With all of these facts.
-    pub facts: Vec<(String, String)>,
+    /// Done by this actor.
+    pub actor: Option<String>,
+    /// With all of these facts, each with one of these values.
+    pub facts: BTreeMap<String, BTreeSet<String>>,
     /// That came from this address, whatever the port.
     pub client: Option<IpAddr>,
     /// Of this time or later.
@@ -163,7 +165,8 @@ impl EventFilter {
                     id.starts_with(start) || id.rsplit_once('-').is_some_and(|(_, hex)| hex.starts_with(start))
                 })
             })
-            && self.facts.iter().all(|(name, value)| fact(name) == Some(value))
+            && self.actor.as_ref().is_none_or(|wanted| *wanted == actor)
+            && self.facts.iter().all(|(name, values)| fact(name).is_some_and(|value| values.contains(value)))
             && self.client.is_none_or(|wanted| client() == Some(wanted.to_canonical()))
             && self.from.is_none_or(|from| event.at >= from)
             && self.before.is_none_or(|before| event.at < before)
@@ -180,7 +183,9 @@ impl fmt::Display for EventFilter {
         parts.extend(self.principals.iter().map(|name| format!("principal={name}")));
         parts.extend(self.target.iter().map(|target| format!("target={target}")));
         parts.extend(self.session.iter().map(|session| format!("session={session}")));
-        parts.extend(self.facts.iter().map(|(name, value)| format!("{name}={value}")));
+        parts.extend(self.actor.iter().map(|actor| format!("actor={actor}")));
+        let facts = self.facts.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        parts.extend(facts.map(|(name, value)| format!("{name}={value}")));
         parts.extend(self.client.iter().map(|client| format!("client={client}")));
         parts.extend(self.from.iter().map(|from| format!("from={}", from.as_micros())));
         parts.extend(self.before.iter().map(|before| format!("before={}", before.as_micros())));

@@ -102,12 +102,9 @@ pub(crate) fn filter(wire: &wire::SessionFilter) -> Result<SessionFilter, Refusa
         end_reasons: all("end_reason", &wire.end_reason, |t| {
             word(t, EndReason::from_word, EndReason::ALL.iter().map(|r| r.word()))
         })?,
-        actor: one("actor", wire.actor.as_deref(), |t| match Actor::from_text(t) {
-            Some(actor) => Ok(actor.to_string()),
-            None => Err(format!("must be a principal's name, target:<name> or system, not {}", quoted(t))),
-        })?,
-        label: one("label", wire.label.as_deref(), pair)?,
-        tag: one("tag", wire.tag.as_deref(), pair)?,
+        actor: wire.actor.as_deref().map(actor).transpose()?,
+        label: wire.label.as_deref().map(|text| pair("label", text)).transpose()?,
+        tag: wire.tag.as_deref().map(|text| pair("tag", text)).transpose()?,
         created_from: instant("created_from", wire.created_from.as_deref())?,
         created_before: instant("created_before", wire.created_before.as_deref())?,
         ended_from: instant("ended_from", wire.ended_from.as_deref())?,
@@ -193,10 +190,24 @@ fn some_text(text: &str) -> Result<String, String> {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+/// An actor that a client named, as it stands in the record.
+///
+/// # Errors
+/// [`Refusal::Invalid`].
+pub(crate) fn actor(text: &str) -> Result<String, Refusal> {
+    let because = || format!("must be a principal's name, target:<name> or system, not {}", quoted(text));
+    let actor = Actor::from_text(text).ok_or_else(|| Refusal::invalid("actor", because()))?;
+    Ok(actor.to_string())
+}
+
+/// A label or a tag that a client named in `field`.
+///
+/// # Errors
+/// [`Refusal::Invalid`] with the field.
+pub(crate) fn pair(field: &'static str, text: &str) -> Result<(String, String), Refusal> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        Some(_) | None => Err(format!("must be key=value, not {}", quoted(text))),
+        Some(_) | None => Err(Refusal::invalid(field, format!("must be key=value, not {}", quoted(text)))),
     }
 }
 

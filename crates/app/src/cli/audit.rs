@@ -72,9 +72,12 @@ struct EventArgs {
     /// On the session whose id starts so
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// On sessions that end for this reason
-    #[arg(long, value_name = "REASON", value_parser = words(EndReason::ALL.iter().map(|r| r.word())))]
-    reason: Option<String>,
+    /// On sessions that end for this reason; may be repeated
+    #[arg(long, visible_alias = "end-reason", value_name = "REASON", value_parser = words(EndReason::ALL.iter().map(|r| r.word())))]
+    reason: Vec<String>,
+    /// Done by: a person, target:NAME or system
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
     /// Since then: how long ago, such as 7d, a date, or a time in RFC 3339
     #[arg(long, value_name = "WHEN", value_parser = span::moment_arg)]
     since: Option<Timestamp>,
@@ -91,6 +94,7 @@ impl EventArgs {
         pairs.extend(self.event.iter().map(|event| one("event", event)));
         pairs.extend(self.session.iter().map(|session| one("session", session)));
         pairs.extend(self.reason.iter().map(|reason| one("end_reason", reason)));
+        pairs.extend(self.actor.iter().map(|actor| one("actor", actor)));
         pairs.extend(self.since.iter().map(|at| one("from", &at.to_string())));
         pairs.extend(self.until.iter().map(|at| one("before", &at.to_string())));
         pairs

@@ -32,6 +32,12 @@ pub(crate) struct TraitArgs {
     /// On this node
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
+    /// Whose target bore this label
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Option<String>,
+    /// Which bear this tag
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Option<String>,
 }
 
 impl TraitArgs {
@@ -45,6 +51,8 @@ impl TraitArgs {
             ("login", &self.login),
             ("client", &self.client),
             ("node", &self.node),
+            ("label", &self.label),
+            ("tag", &self.tag),
         ];
         let others = others.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         users.chain(others).map(|(name, value)| (name.to_owned(), value.clone())).collect()
@@ -57,12 +65,6 @@ impl TraitArgs {
 pub(crate) struct FilterArgs {
     #[command(flatten)]
     of: TraitArgs,
-    /// Whose target bore this label
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Option<String>,
-    /// Which bear this tag
-    #[arg(long, value_name = "KEY=VALUE")]
-    tag: Option<String>,
     /// Which started longer ago than this, such as 2h
     #[arg(long, value_name = "SPAN", value_parser = span::span)]
     older_than: Option<Duration>,
@@ -76,7 +78,7 @@ impl FilterArgs {
 
     /// The filter for the API, for all states.
     pub(crate) fn into_wire(self, now: Timestamp) -> SessionFilter {
-        let TraitArgs { user, target, kind, protocol, login, client, node } = self.of;
+        let TraitArgs { user, target, kind, protocol, login, client, node, label, tag } = self.of;
         SessionFilter {
             principal: user,
             target,
@@ -85,8 +87,8 @@ impl FilterArgs {
             login,
             client,
             node,
-            label: self.label,
-            tag: self.tag,
+            label,
+            tag,
             created_before: self.older_than.map(|span| {
                 // `span` refuses what is longer than 100 years.
                 let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::ZERO);
@@ -133,7 +135,13 @@ mod tests {
         ]);
         let filter = line.expect("good flags").filter;
         assert!(!filter.is_empty());
-        let pairs = [("principal", "alice"), ("principal", "bob"), ("target", "web-1"), ("kind", "shell")];
+        let pairs = [
+            ("principal", "alice"),
+            ("principal", "bob"),
+            ("target", "web-1"),
+            ("kind", "shell"),
+            ("label", "env=prod"),
+        ];
         assert_eq!(filter.of.pairs(), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let wire = filter.into_wire(now);
         assert_eq!(wire.principal, ["alice", "bob"]);

@@ -180,7 +180,7 @@ fn confirmed(sessions: &[wire::Session], screen: &Screen) -> bool {
     if let [only] = sessions {
         return ask::yes(&format!("end {}?", in_words(only)));
     }
-    eprint!("{}", live_view(sessions, screen).table(None, false));
+    eprint!("{}", live_view(sessions, screen).table(screen::questions_width(), false));
     ask::yes(&format!("end these {}?", counted(sessions.len() as u64)))
 }
 

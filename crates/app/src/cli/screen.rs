@@ -22,6 +22,15 @@ pub enum Format {
     Text,
 }
 
+/// Cells of the terminal on which questions are asked.
+pub(crate) fn questions_width() -> Option<usize> {
+    cells(terminal_size::terminal_size_of(std::io::stderr()))
+}
+
+fn cells(size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
+    size.map(|(terminal_size::Width(cells), _)| usize::from(cells))
+}
+
 /// Where answers go.
 pub(crate) struct Screen {
     pub(crate) format: Format,
@@ -47,7 +56,7 @@ impl Screen {
         let unwanted = wanted.no_color
             || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let width = terminal_size::terminal_size().map(|(terminal_size::Width(cells), _)| usize::from(cells));
+        let width = cells(terminal_size::terminal_size());
         Ok(Screen {
             format,
             utc: wanted.utc,

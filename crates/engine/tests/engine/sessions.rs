@@ -8,22 +8,25 @@ use ravelin_engine::leg::Leg;
 use ravelin_engine::relay::{Flow, ReadSource, WriteSink};
 use ravelin_engine::testkit::{FakeLeg, PolicyFn, principal, rules, target};
 use ravelin_engine::{Caller, Config, Contact, Engine, MasterKey, Rules, SessionLimits};
-use ravelin_model::audit::{AuditKind, Deed};
+use ravelin_model::audit::{AuditKind, Deed, label_fact};
 use ravelin_model::credential::{Credential, CredentialKind};
 use ravelin_model::meter::{Sample, Value};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{Applied, EventPage, Ledger, NodeStart, Sinks, Store};
-use ravelin_model::query::{Page, SessionFilter, SessionQuery};
+use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
 use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::testkit::store::draft;
-use ravelin_model::{CredentialId, Keepsake, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Time};
+use ravelin_model::{
+    CredentialId, Keepsake, Login, NodeId, Principal, PrincipalName, Refusal, SessionId, Target, Time,
+};
 use ravelin_store::SqliteStore;
 use secrecy::ExposeSecret;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const ALICE_KEY: &str = "ssh-ed25519 ALICE";
@@ -50,7 +53,13 @@ fn decide(question: &Question<'_>) -> Option<bool> {
 fn small_rules() -> Rules {
     rules(
         vec![person("alice", &["operators", "web"], ALICE_KEY), person("bob", &["web"], BOB_KEY)],
-        vec![target("web-1", "127.0.0.1", 1, &["web"]), target("db-1", "127.0.0.1", 1, &["db"])],
+        vec![
+            Target {
+                labels: BTreeMap::from([("zone".to_owned(), "z1".to_owned())]),
+                ..target("web-1", "127.0.0.1", 1, &["web"])
+            },
+            target("db-1", "127.0.0.1", 1, &["db"]),
+        ],
         Arc::new(PolicyFn(decide)),
     )
 }
@@ -200,6 +209,34 @@ async fn a_kill_goes_on_when_whoever_asked_for_it_leaves() {
         }
         assert_ne!(admission.end(EndReason::ClientClosed, "").await.reason, EndReason::InternalError);
         assert!(client.is_closed());
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_record_can_be_narrowed_by_actors_reasons_and_labels() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    for reason in [EndReason::TargetClosed, EndReason::ClientClosed, EndReason::IdleLimit] {
+        world.open(&alice, &FakeLeg::new()).await.end(reason, "").await;
+    }
+    let facts = |name: &str, values: &[&str]| {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        EventFilter { facts: BTreeMap::from([(name.to_owned(), values)]), ..EventFilter::default() }
+    };
+    let by = |actor: &str| EventFilter { actor: Some(actor.to_owned()), ..EventFilter::default() };
+    let cases = [
+        (facts("end_reason", &["target_closed", "client_closed"]), 2),
+        (facts("end_reason", &["duration_limit"]), 0),
+        (facts(&label_fact("zone"), &["z1"]), 3),
+        (facts(&label_fact("zone"), &["z2"]), 0),
+        (by("target:web-1"), 1),
+        (by("system"), 1),
+        (by("bob"), 0),
+    ];
+    for (filter, count) in cases {
+        let filter = EventFilter { kinds: BTreeSet::from([AuditKind::SessionEnded]), ..filter };
+        let (page, _) = world.engine.control.export(&alice, &filter, 0, 1000).await.expect("a copy");
+        assert_eq!(page.entries.len(), count, "{filter}");
     }
 }
 

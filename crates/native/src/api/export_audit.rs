@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use ravelin_engine::{Caller, Control};
 use ravelin_model::Refusal;
-use ravelin_model::audit::AuditKind;
+use ravelin_model::audit::{AuditKind, label_fact, tag_fact};
 use ravelin_model::query::EventFilter;
 
 /// Most events of one answer.
@@ -17,9 +17,8 @@ const LIMIT_DEFAULT: u32 = 500;
 /// Longest value of a filter, in characters.
 const VALUE_CHARS_MAX: usize = 512;
 
-/// Facts that can be filtered by, as they are called here and in the record.
-const FACTS: &[(&str, &str)] =
-    &[("kind", "kind"), ("protocol", "protocol"), ("login", "login"), ("node", "node"), ("end_reason", "end_reason")];
+/// Facts that can be filtered by, called alike here and in the record.
+const FACTS: &[&str] = &["kind", "protocol", "login", "node", "end_reason"];
 
 const PARAMETERS: &[&str] = &[
     "after",
@@ -36,6 +35,9 @@ const PARAMETERS: &[&str] = &[
     "login",
     "node",
     "end_reason",
+    "actor",
+    "label",
+    "tag",
 ];
 
 /// The record with its chain
@@ -59,7 +61,10 @@ const PARAMETERS: &[&str] = &[
         ("protocol" = Option<String>, Query, description = "On sessions over this protocol."),
         ("login" = Option<String>, Query, description = "On sessions with this login on the target."),
         ("node" = Option<String>, Query, description = "On sessions of this node."),
-        ("end_reason" = Option<String>, Query, description = "On sessions that end for this reason.")
+        ("end_reason" = Option<Vec<String>>, Query, description = "On sessions that end for one of these reasons."),
+        ("actor" = Option<String>, Query, description = "Done by this principal, target:NAME or system."),
+        ("label" = Option<String>, Query, description = "On sessions whose target bore this label, key=value."),
+        ("tag" = Option<String>, Query, description = "On sessions with this tag, key=value.")
     ),
     responses(
         (status = 200, body = wire::LedgerPage),
@@ -96,10 +101,19 @@ pub(crate) async fn export_audit(
             }
             "from" => once(&mut filter.from, "from", map::time("from", &value)?)?,
             "before" => once(&mut filter.before, "before", map::time("before", &value)?)?,
-            other => match FACTS.iter().find(|(parameter, _)| *parameter == other) {
-                Some((_, fact)) => filter.facts.push(((*fact).to_owned(), value)),
-                None => return Err(unknown(other, PARAMETERS).into()),
-            },
+            "actor" => once(&mut filter.actor, "actor", map::actor(&value)?)?,
+            "label" => {
+                let (key, value) = map::pair("label", &value)?;
+                filter.facts.entry(label_fact(&key)).or_default().insert(value);
+            }
+            "tag" => {
+                let (key, value) = map::pair("tag", &value)?;
+                filter.facts.entry(tag_fact(&key)).or_default().insert(value);
+            }
+            other if FACTS.contains(&other) => {
+                filter.facts.entry(name).or_default().insert(value);
+            }
+            other => return Err(unknown(other, PARAMETERS).into()),
         }
     }
     let after: u64 = after.unwrap_or(0);

@@ -155,8 +155,17 @@ fn list(targets: &[Arc<Target>]) -> String {
 #[derive(Default)]
 struct Input {
     line: Vec<u8>,
-    // Inside of an escape sequence, such as an arrow key sends.
-    in_escape: bool,
+    escape: Escape,
+}
+
+/// Where in an escape sequence, such as an arrow key sends, the last byte was.
+#[derive(Default, PartialEq, Eq)]
+enum Escape {
+    #[default]
+    Outside,
+    /// After ESC, which may have been typed by itself.
+    Begun,
+    Inside,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -174,14 +183,17 @@ impl Input {
         while !bytes.is_empty() {
             let byte = bytes.get_u8();
             match byte {
-                _ if self.in_escape => self.in_escape = !byte.is_ascii_alphabetic() && byte != b'~',
-                0x1b => self.in_escape = true,
+                0x1b => self.escape = Escape::Begun,
+                b'[' | b'O' if self.escape == Escape::Begun => self.escape = Escape::Inside,
+                b'@'..=b'~' if self.escape == Escape::Inside => self.escape = Escape::Outside,
+                b' '..=b'?' if self.escape == Escape::Inside => {}
                 b'\r' | b'\n' => {
                     // Both together are one end of a line.
                     if byte == b'\r' && bytes.first() == Some(&b'\n') {
                         bytes.advance(1);
                     }
                     echo.push_str("\r\n");
+                    self.escape = Escape::Outside;
                     let line = std::mem::take(&mut self.line);
                     return (echo, Step::Answer(String::from_utf8_lossy(&line).trim().to_owned()));
                 }
@@ -198,6 +210,7 @@ impl Input {
                     self.line.clear();
                 }
                 printable if (b' '..=b'~').contains(&printable) && self.line.len() < ANSWER_BYTES_MAX => {
+                    self.escape = Escape::Outside;
                     self.line.push(printable);
                     echo.push(char::from(printable));
                 }
@@ -279,7 +292,10 @@ mod tests {
         assert_eq!(take(b"wex"), ("wex".to_owned(), Step::More, nothing.clone()));
         assert_eq!(take(b"\x7f"), ("\u{8} \u{8}".to_owned(), Step::More, nothing.clone()));
         assert_eq!(take(b"\x1b[Ab\r"), ("b\r\n".to_owned(), answer("web"), nothing.clone()));
-        assert_eq!(take(b"\x03").1, Step::Leave);
+        assert_eq!(take(b"\x1b[1;5Dw\x1b").0, "w");
+        assert_eq!(take(b"e\x1b\r"), ("e\r\n".to_owned(), answer("we"), nothing.clone()));
+        assert_eq!(take(b"\x1b\x03").1, Step::Leave);
+        assert_eq!(take(b"\x1b[\x03").1, Step::Leave);
         assert_eq!(take(b"abc\x15\r").1, answer(""));
         assert_eq!(take(b"1\rls\r"), ("1\r\n".to_owned(), answer("1"), Bytes::from_static(b"ls\r")));
         assert_eq!(take(b"1\r\nls\r"), ("1\r\n".to_owned(), answer("1"), Bytes::from_static(b"ls\r")));

@@ -19,9 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// The port that clients ask for when nobody told them another.
-const SSH_PORT: u32 = 22;
-
 /// How long a client may still send to a target that has ended its own direction. A target that closed its socket looks
 /// the same until something is sent to it.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
@@ -67,9 +64,7 @@ pub(super) async fn serve(
 
 async fn admit(connection: &Connection, to: &Destination, leg: Arc<ChannelLeg>) -> Result<Admission, String> {
     let gate = &connection.shared.gate;
-    let Some(target) = find(gate, &connection.caller, to) else {
-        return Err(not_found(&to.host));
-    };
+    let target = find(gate, &connection.caller, to)?;
     let ask =
         Ask { target, login: None, kind: Kind::Tunnel, document: None, reason: None, logs: Vec::new(), client: leg };
     gate.admit(&connection.caller, ask).await.map_err(|refusal| match refusal {
@@ -85,14 +80,16 @@ async fn admit(connection: &Connection, to: &Destination, leg: Arc<ChannelLeg>) 
 }
 
 /// The target that a host and a port mean: by any of its names, or by its address.
-fn find(gate: &Gate, caller: &Caller, to: &Destination) -> Option<Arc<Target>> {
-    let fits = |target: &Target| to.port == SSH_PORT || to.port == u32::from(target.port);
-    match gate.find(caller, &to.host) {
-        Ok(target) => Some(target).filter(|target| fits(target)),
-        Err(_) => gate
+fn find(gate: &Gate, caller: &Caller, to: &Destination) -> Result<Arc<Target>, String> {
+    let port = u16::try_from(to.port).map_err(|_| format!("{} is no port", to.port))?;
+    match gate.find_port(caller, &to.host, port) {
+        Ok(target) => Ok(target),
+        Err(Refusal::Invalid { because, .. }) => Err(because),
+        Err(_not_found) => gate
             .targets(caller)
             .into_iter()
-            .find(|target| target.address.eq_ignore_ascii_case(&to.host) && u32::from(target.port) == to.port),
+            .find(|target| target.address.eq_ignore_ascii_case(&to.host) && target.port == port)
+            .ok_or_else(|| not_found(&to.host)),
     }
 }
 

@@ -41,6 +41,17 @@ fn what_was_done_is_exported_verified_and_cannot_be_changed() {
     let filtered =
         server.ravelin(&["audit", "export", "--target", server.var("RAVELIN_TARGET"), "--kind", "exec"]).ok();
     assert!(filtered.lines().count() >= 3 && filtered.contains("session_ended"), "{filtered}");
+    let ends = |more: &[&str]| {
+        let args = [&["audit", "export", "--event", "session_ended"], more].concat();
+        // The first line says where the copy begins.
+        server.ravelin(&args).ok().lines().count() - 1
+    };
+    assert_eq!(ends(&["--reason", "target_closed", "--reason", "client_closed"]), 1);
+    assert_eq!(ends(&["--reason", "idle_limit"]), 0);
+    assert_eq!(ends(&["--actor", "system"]) + ends(&["--actor", "nobody"]), 0);
+    assert_eq!(ends(&["--label", "colour=red"]) + ends(&["--tag", "colour=red"]), 0);
+    let said = server.ravelin(&["audit", "export", "--label", "colour"]);
+    assert!(said.code != 0 && said.err.contains("label must be key=value"), "{said:?}");
 
     // One record is changed, removed, moved, doubled: each is named.
     let text = std::fs::read_to_string(&file).expect("the export is there");

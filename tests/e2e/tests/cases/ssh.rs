@@ -379,10 +379,13 @@ fn forbidden_and_unknown_targets_cannot_be_told_apart() {
     let unknown = run(&mut real.ssh(&ssh, "bob", &["bob:web-2@127.0.0.1", "true"]));
     assert_eq!(forbidden.code, 255, "{forbidden:?}");
     assert_eq!(forbidden.err.replace("web-1", "web-2"), unknown.err);
-    for host in ["web-1:22", "web-2:22"] {
+    for host in ["web-1:22", "web-2:22", "web-1:8080"] {
         let said = run(&mut real.ssh(&ssh, "bob", &["-W", host, "bob@127.0.0.1"]));
         assert_eq!(said.code, 255, "{said:?}");
+        assert!(said.err.contains("was not found, or you may not use it"), "{said:?}");
     }
+    let said = run(&mut real.ssh(&ssh, "alice", &["-W", "web-1:8080", "alice@127.0.0.1"]));
+    assert!(said.err.contains("web-1 has no target on port 8080"), "{said:?}");
 }
 
 #[test]

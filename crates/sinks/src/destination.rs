@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use ravelin_model::ledger::Entry;
 use ravelin_model::text::printable;
 use serde_json::Value;
+use tokio::task::{JoinError, JoinHandle};
 
 /// Some events that follow each other, each with the record that the sink's schema makes of it. Events for which the
 /// schema has no form are not among them.
@@ -69,10 +70,36 @@ pub(crate) trait Destination: Send {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure>;
 }
 
+/// Work that blocks a thread, one piece at a time.
+///
+/// A delivery that is given up leaves its piece running, for nothing can stop it. The next one waits for that piece before
+/// it begins another, so a far end that stands still holds one thread, however often it is tried.
+pub(crate) struct Blocking<T>(Option<JoinHandle<T>>);
+
+impl<T: Send + 'static> Blocking<T> {
+    pub(crate) fn new() -> Self {
+        Self(None)
+    }
+
+    /// What came of the piece that was given up, if there is one. Given up itself, it leaves the piece where it is.
+    pub(crate) async fn left_over(&mut self) -> Option<Result<T, JoinError>> {
+        let outcome = self.0.as_mut()?.await;
+        self.0 = None;
+        Some(outcome)
+    }
+
+    /// Runs a piece, behind one that was given up. `None` when the runtime ends and took it along.
+    pub(crate) async fn run(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _nobody_asked = self.left_over().await;
+        self.0 = Some(tokio::task::spawn_blocking(work));
+        self.left_over().await?.ok()
+    }
+}
+
 /// The destination that a configuration stands for. Nothing is opened or connected before the first delivery.
 pub(crate) fn open(config: &SinkConfig, names: &Names) -> Result<Box<dyn Destination>, Failure> {
     Ok(match &config.destination {
-        DestinationConfig::Stdout => Box::new(stdout::Stdout),
+        DestinationConfig::Stdout => Box::new(stdout::Stdout::new(std::io::stdout())),
         DestinationConfig::File { path, bytes_max, keep } => Box::new(file::File::new(path.clone(), *bytes_max, *keep)),
         DestinationConfig::Syslog { transport, facility } => {
             Box::new(syslog::Syslog::new(transport.clone(), *facility, &names.host)?)
@@ -92,4 +119,34 @@ pub(crate) fn open(config: &SinkConfig, names: &Names) -> Result<Box<dyn Destina
             Box::new(otlp::Otlp::new(endpoint, header.clone(), ca.as_deref(), names)?)
         }
     })
+}
+
+#[cfg(test)]
+mod testing {
+    use super::{Batch, Item};
+    use ravelin_model::Time;
+    use ravelin_model::audit::{AuditEvent, AuditKind, Deed};
+    use ravelin_model::ledger::{Digest, Entry};
+    use ravelin_model::session::Actor;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use std::ops::RangeInclusive;
+
+    /// Events with these numbers, whose records are about a kilobyte long.
+    pub(super) fn items(numbers: RangeInclusive<u64>) -> Vec<Item> {
+        let item = |seq| {
+            let facts = BTreeMap::new();
+            let deed = Deed { kind: AuditKind::LoginRefused, actor: Actor::System, session: None, facts };
+            let event = AuditEvent { seq, at: Time::EPOCH, deed };
+            Item {
+                entry: Entry { event, hash: Digest([0; 32]) },
+                record: json!({ "seq": seq, "text": "x".repeat(1000) }),
+            }
+        };
+        numbers.map(item).collect()
+    }
+
+    pub(super) fn batch(items: &[Item]) -> Batch<'_> {
+        Batch { deployment: "d", items }
+    }
 }

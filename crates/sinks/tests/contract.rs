@@ -539,6 +539,37 @@ async fn a_file_that_cannot_be_written_is_told_and_caught_up_with() {
     caught_up("the other goes on", &store, &shipping).await;
 }
 
+#[test]
+fn a_file_whose_writing_stands_still_holds_one_thread_and_gets_each_line_once() {
+    // The store's reads take such threads too; a second one that is stuck would leave none.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(2).build().expect("a runtime");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let path = folder.path().join("audit.jsonl");
+        let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+        let mut config = sink(DestinationConfig::File { path: path.clone(), bytes_max: 4096, keep: 100 });
+        config.timeout = Duration::from_millis(50);
+        // As a disk that does not answer: every write waits for as long as another writer has the file.
+        let held = std::fs::File::create(&path).expect("may be made");
+        held.lock().expect("nobody else has it");
+        let shipping = start(&store, &config).await;
+        record(&store, 20).await;
+        eventually("it was tried again and again", || shipping.statuses()[0].failures >= 4).await;
+        let error = shipping.statuses()[0].last_error.clone().unwrap_or_default();
+        assert!(error.contains("no end within"), "{error}");
+        let read = tokio::time::timeout(PATIENCE, store.events(0, 1)).await.expect("a thread is left");
+        assert_eq!(read.expect("the store answers").newest, 21);
+        // Another life of the sink comes behind what the first left.
+        shipping.stop(Duration::ZERO).await;
+        config.timeout = PATIENCE;
+        held.unlock().expect("it was held");
+        let shipping = start(&store, &config).await;
+        caught_up("it goes on", &store, &shipping).await;
+        assert_eq!(numbers_in(folder.path(), "audit.jsonl"), (1..=21).collect::<Vec<_>>(), "each once and in order");
+    });
+}
+
 /// Reads octet-counted messages, each in so much time, until the far end hangs up, or `most` have come.
 async fn read_frames(
     stream: &mut (impl AsyncReadExt + Unpin),

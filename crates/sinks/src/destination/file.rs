@@ -1,11 +1,14 @@
 //! JSON lines in a file, with rotation by size. On the disk before it counts as delivered.
+//!
+//! One writer at a time has the file: it is locked, so that what an earlier delivery, or an earlier life of the sink, left
+//! with a disk that stands still cannot rotate it or cut it beside another.
 
-use super::{Batch, Destination, Failure};
+use super::{Batch, Blocking, Destination, Failure};
 use async_trait::async_trait;
 use ravelin_model::ledger::Digest;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(super) struct File {
@@ -13,6 +16,7 @@ pub(super) struct File {
     bytes_max: u64,
     keep: u32,
     open: Option<Open>,
+    writing: Blocking<io::Result<Open>>,
 }
 
 struct Open {
@@ -21,6 +25,29 @@ struct Open {
     bytes: u64,
     /// What is not above this number is there already.
     last: u64,
+}
+
+/// A batch as it is written.
+struct Lines {
+    deployment: String,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    seq: u64,
+    hash: Digest,
+    text: String,
+}
+
+impl Lines {
+    fn of(batch: &Batch<'_>) -> Self {
+        let line = |item: &super::Item| Line {
+            seq: item.entry.event.seq,
+            hash: item.entry.hash,
+            text: item.record.to_string(),
+        };
+        Self { deployment: batch.deployment.to_owned(), lines: batch.items.iter().map(line).collect() }
+    }
 }
 
 /// The last line of a file, where it is an event in our own form.
@@ -33,57 +60,39 @@ struct LastLine {
 impl LastLine {
     /// Whether it is of the record that this batch is of: not another deployment's, and not of a life of this one which a
     /// restored backup has undone, as far as the batch shows that.
-    fn is_of(&self, batch: &Batch<'_>) -> bool {
-        let same = batch.items.iter().find(|item| item.entry.event.seq == self.seq);
-        self.deployment.as_deref() == Some(batch.deployment)
-            && same.is_none_or(|item| self.hash.as_ref() == Some(&item.entry.hash))
+    fn is_of(&self, batch: &Lines) -> bool {
+        let same = batch.lines.iter().find(|line| line.seq == self.seq);
+        self.deployment.as_deref() == Some(&batch.deployment)
+            && same.is_none_or(|line| self.hash.as_ref() == Some(&line.hash))
     }
 }
 
 impl File {
     pub(super) fn new(path: PathBuf, bytes_max: u64, keep: u32) -> Self {
-        Self { path, bytes_max, keep, open: None }
+        Self { path, bytes_max, keep, open: None, writing: Blocking::new() }
     }
 }
 
 #[async_trait]
 impl Destination for File {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
-        let lines: Vec<(u64, String)> =
-            batch.items.iter().map(|item| (item.entry.event.seq, item.record.to_string())).collect();
-        let (path, bytes_max, keep) = (self.path.clone(), self.bytes_max, self.keep);
         let unwritable = |error: io::Error| Failure::new(format!("cannot write {}: {error}", self.path.display()));
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let path = path.clone();
-                let opened = tokio::task::spawn_blocking(move || Open::at(&path)).await;
-                let (mut open, last) = opened.map_err(|_| gone())?.map_err(unwritable)?;
-                if let Some(last) = last {
-                    if last.is_of(batch) {
-                        open.last = last.seq;
-                    } else {
-                        tracing::warn!(
-                            path = %self.path.display(), last = last.seq,
-                            "the file of a sink ends with events of another record; all of this one are added behind them"
-                        );
-                    }
-                }
-                open
-            }
-        };
-        let written = tokio::task::spawn_blocking(move || {
-            open.write(&path, bytes_max, keep, &lines)?;
-            Ok::<_, io::Error>(open)
-        });
-        match written.await {
-            Ok(Ok(open)) => {
-                self.open = Some(open);
-                Ok(())
-            }
-            Ok(Err(error)) => Err(unwritable(error)),
-            Err(_) => Err(gone()),
+        if let Some(outcome) = self.writing.left_over().await {
+            // It knows how far it came; what of this batch is among that is not written again.
+            self.open = Some(outcome.map_err(|_| gone())?.map_err(unwritable)?);
         }
+        let batch = Lines::of(batch);
+        let (path, bytes_max, keep, open) = (self.path.clone(), self.bytes_max, self.keep, self.open.take());
+        let write = move || {
+            let mut open = match open {
+                Some(open) => open,
+                None => Open::behind(&path, &batch)?,
+            };
+            open.write(&path, bytes_max, keep, &batch.lines)?;
+            Ok(open)
+        };
+        self.open = Some(self.writing.run(write).await.ok_or_else(gone)?.map_err(unwritable)?);
+        Ok(())
     }
 }
 
@@ -92,9 +101,23 @@ fn gone() -> Failure {
 }
 
 impl Open {
+    /// Opens the file for what is not in it of `batch`.
+    fn behind(path: &Path, batch: &Lines) -> io::Result<Self> {
+        let (mut open, last) = Self::at(path)?;
+        match last {
+            Some(last) if last.is_of(batch) => open.last = last.seq,
+            Some(last) => tracing::warn!(
+                path = %path.display(), last = last.seq,
+                "the file of a sink ends with events of another record; all of this one are added behind them"
+            ),
+            None => {}
+        }
+        Ok(open)
+    }
+
     /// Opens the file, or makes it, and takes away a last line that was cut off when somebody died in the midst of it.
     fn at(path: &Path) -> io::Result<(Self, Option<LastLine>)> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut file = locked(path)?;
         let length = file.metadata()?.len();
         let (bytes, last) = last_line(&mut file, length)?;
         if bytes < length {
@@ -104,9 +127,9 @@ impl Open {
         Ok((Self { file, bytes, last: 0 }, last))
     }
 
-    fn write(&mut self, path: &Path, bytes_max: u64, keep: u32, lines: &[(u64, String)]) -> io::Result<()> {
+    fn write(&mut self, path: &Path, bytes_max: u64, keep: u32, lines: &[Line]) -> io::Result<()> {
         let mut text = String::new();
-        for (seq, line) in lines {
+        for Line { seq, text: line, .. } in lines {
             if *seq <= self.last {
                 continue;
             }
@@ -123,7 +146,7 @@ impl Open {
             text.push('\n');
         }
         self.append(&text)?;
-        self.last = lines.last().map_or(self.last, |(seq, _)| self.last.max(*seq));
+        self.last = lines.last().map_or(self.last, |line| self.last.max(line.seq));
         Ok(())
     }
 
@@ -138,6 +161,29 @@ impl Open {
         }
         self.bytes += text.len() as u64;
         Ok(())
+    }
+}
+
+/// The file at `path`, for one writer. Waits until another has let go of it.
+fn locked(path: &Path) -> io::Result<fs::File> {
+    loop {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                tracing::warn!(path = %path.display(), "another writer has the file of a sink; waiting for it");
+                file.lock()?;
+            }
+            // A file system may have no locks; then there is nothing to hold on to.
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(path = %path.display(), %error, "the file of a sink cannot be locked");
+            }
+        }
+        // Whoever had it may have given it another name meanwhile.
+        let ours = file.metadata()?;
+        if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(file);
+        }
     }
 }
 

@@ -59,40 +59,23 @@ impl Shipping {
     /// Gives each sink its place and begins to feed it. Sinks that have a place and are not configured any more lose it.
     ///
     /// # Errors
-    /// What the ledger refuses. A destination that cannot be reached, or is set up wrongly, is no error here: it shows in
+    /// What the ledger refuses; then nothing runs. A destination that cannot be reached, or is set up wrongly, is no error here: it shows in
     /// its sink's status, and is tried again.
     pub async fn start(ledger: Arc<dyn Ledger>, configs: Vec<SinkConfig>, names: Names) -> Result<Arc<Self>, Refusal> {
         let shipping = Arc::new(Self { ledger, state: Arc::default(), names, running: Mutex::new(None) });
-        shipping.feed(configs).await?;
+        shipping.replace(configs).await?;
         Ok(shipping)
     }
 
     /// Puts other sinks in the place of the present ones. Those that stay go on where they were.
     ///
     /// # Errors
-    /// What the ledger refuses; then nothing is shipped until the next call or the next start.
+    /// What the ledger refuses; then the present ones go on. When it only refuses to forget the place of one that is not
+    /// configured any more, the others run already. Either way the call may be made again.
     pub async fn replace(&self, configs: Vec<SinkConfig>) -> Result<(), Refusal> {
-        self.end(REPLACE_MAX).await;
-        self.feed(configs).await
-    }
-
-    /// Lets every sink take what it has not taken yet, for at most `grace` and as long as its destination takes it, and
-    /// stops.
-    pub async fn stop(&self, grace: Duration) {
-        self.end(grace).await;
-    }
-
-    async fn feed(&self, configs: Vec<SinkConfig>) -> Result<(), Refusal> {
-        for (name, place) in self.ledger.sink_places().await? {
-            if configs.iter().all(|config| config.name != name) {
-                tracing::warn!(
-                    sink = name,
-                    place,
-                    "this sink is not configured any more; what it has not taken will not reach it"
-                );
-                self.ledger.leave_sink(&name).await?;
-            }
-        }
+        // What may be refused comes first: without its task a sink ships nothing, and nothing would show it.
+        let mut left = self.ledger.sink_places().await?;
+        left.retain(|(name, _)| configs.iter().all(|config| config.name != *name));
         let mut statuses = Vec::new();
         for config in &configs {
             let position = self.ledger.join_sink(&config.name, config.start).await?;
@@ -111,9 +94,40 @@ impl Shipping {
             });
         }
         let newest = self.ledger.entries(u64::MAX >> 1, 1).await?.newest;
-        self.state.newest.store(newest, Ordering::Release);
-        let places: Vec<u64> = statuses.iter().map(|status| status.position).collect();
-        *self.state.hold() = statuses;
+        self.state.newest.fetch_max(newest, Ordering::AcqRel);
+        self.end(REPLACE_MAX).await;
+        self.begin(configs, statuses);
+        // Only now nobody notes a place there any more.
+        for (name, place) in left {
+            tracing::warn!(
+                sink = name,
+                place,
+                "this sink is not configured any more; what it has not taken will not reach it"
+            );
+            self.ledger.leave_sink(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets every sink take what it has not taken yet, for at most `grace` and as long as its destination takes it, and
+    /// stops.
+    pub async fn stop(&self, grace: Duration) {
+        self.end(grace).await;
+    }
+
+    fn begin(&self, configs: Vec<SinkConfig>, mut statuses: Vec<SinkStatus>) {
+        let places: Vec<u64> = {
+            let mut held = self.state.hold();
+            for status in &mut statuses {
+                // Its task went on until now.
+                if let Some(before) = held.iter().find(|before| before.name == status.name) {
+                    status.position = status.position.max(before.position);
+                }
+            }
+            let places = statuses.iter().map(|status| status.position).collect();
+            *held = statuses;
+            places
+        };
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if !configs.is_empty() {
@@ -132,7 +146,6 @@ impl Shipping {
             tasks.spawn(feeder.run());
         }
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running { tasks, stopping });
-        Ok(())
     }
 
     async fn end(&self, grace: Duration) {

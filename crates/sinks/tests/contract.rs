@@ -4,12 +4,13 @@
 //! A far end here is a server of our own that takes, is slow, is down, answers garbage, is full, or hangs up in the midst
 //! of a batch. What it has acknowledged is what counts.
 
+use async_trait::async_trait;
 use flate2::read::GzDecoder;
-use ravelin_model::Time;
 use ravelin_model::audit::{AuditKind, Deed};
-use ravelin_model::ports::{Ledger, Sinks, Store};
+use ravelin_model::ports::{EntryPage, Ledger, Sinks, Store};
 use ravelin_model::session::Actor;
 use ravelin_model::sink::SinkStart;
+use ravelin_model::{Refusal, Time};
 use ravelin_sinks::config::{DestinationConfig, LogGroupConfig, Secret, SyslogTransport};
 use ravelin_sinks::{Names, Schema, Shipping, SinkConfig};
 use ravelin_store::SqliteStore;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -809,6 +811,82 @@ async fn a_sink_has_its_place_from_life_to_life_and_loses_it_with_its_configurat
     assert_eq!(store.sink_places().await, Ok(Vec::new()));
     let last = store.events(0, 1000).await.expect("the store answers").events.pop().expect("an event");
     assert_eq!(last.deed.kind, AuditKind::SinkRemoved);
+}
+
+/// The store's ledger, which may refuse to be written for a while.
+struct Refusing {
+    store: Arc<SqliteStore>,
+    refuses: AtomicBool,
+}
+
+impl Refusing {
+    fn written(&self) -> Result<&SqliteStore, Refusal> {
+        if self.refuses.load(Ordering::Acquire) {
+            Err(Refusal::unavailable("the store", "test"))
+        } else {
+            Ok(&self.store)
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for Refusing {
+    async fn entries(&self, after: u64, limit: u32) -> Result<EntryPage, Refusal> {
+        self.store.entries(after, limit).await
+    }
+
+    async fn wait_for_entry(&self, after: u64) {
+        self.store.wait_for_entry(after).await;
+    }
+
+    async fn checkpoint(&self) -> Result<Option<u64>, Refusal> {
+        self.written()?.checkpoint().await
+    }
+
+    async fn join_sink(&self, name: &str, start: SinkStart) -> Result<u64, Refusal> {
+        self.written()?.join_sink(name, start).await
+    }
+
+    async fn advance_sink(&self, name: &str, through: u64) -> Result<(), Refusal> {
+        self.written()?.advance_sink(name, through).await
+    }
+
+    async fn sink_places(&self) -> Result<Vec<(String, u64)>, Refusal> {
+        self.store.sink_places().await
+    }
+
+    async fn leave_sink(&self, name: &str) -> Result<(), Refusal> {
+        self.written()?.leave_sink(name).await
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_sinks_that_is_refused_leaves_the_present_ones_running() {
+    let (old, new) = (HttpEnd::start().await, HttpEnd::start().await);
+    let hook = |end: &HttpEnd| {
+        sink(DestinationConfig::Webhook { url: format!("{}/hook", end.url), secret: secret("s"), ca: None })
+    };
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let ledger = Arc::new(Refusing { store: Arc::clone(&store), refuses: AtomicBool::new(false) });
+    let shipping = Shipping::start(Arc::<Refusing>::clone(&ledger), vec![hook(&old)], Names::default()).await;
+    let shipping = shipping.expect("the ledger answers");
+    record(&store, 5).await;
+    caught_up("the first has them", &store, &shipping).await;
+    let other = SinkConfig { name: "other".to_owned(), start: SinkStart::Now, ..hook(&new) };
+    ledger.refuses.store(true, Ordering::Release);
+    assert!(shipping.replace(vec![other.clone()]).await.is_err(), "the new one gets no place");
+    record(&store, 5).await;
+    eventually("the first is still asked", || behind(&shipping) > 0 && shipping.statuses()[0].last_error.is_some())
+        .await;
+    ledger.refuses.store(false, Ordering::Release);
+    caught_up("the first goes on", &store, &shipping).await;
+    assert!(is_complete(&old.numbers(), 11), "{:?}", old.numbers());
+    shipping.replace(vec![other]).await.expect("the same change goes through later");
+    record(&store, 1).await;
+    caught_up("the new one has its place", &store, &shipping).await;
+    assert_eq!(shipping.statuses()[0].name, "other");
+    assert!(new.numbers().contains(&14), "{:?}", new.numbers());
+    assert_eq!(store.sink_places().await.map(|places| places.len()), Ok(1));
 }
 
 #[tokio::test]

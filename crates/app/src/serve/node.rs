@@ -309,13 +309,11 @@ impl Node {
     }
 
     /// Puts other sinks in force; those that stay go on where they were.
-    pub(crate) async fn replace_sinks(&self, sinks: Vec<SinkConfig>) {
-        if let Err(refusal) = self.shipping.replace(sinks).await {
-            tracing::error!(
-                ?refusal,
-                "the sinks could not be changed; nothing is shipped until the next change or start"
-            );
-        }
+    ///
+    /// # Errors
+    /// As [`Shipping::replace`].
+    pub(crate) async fn replace_sinks(&self, sinks: Vec<SinkConfig>) -> Result<(), Refusal> {
+        self.shipping.replace(sinks).await
     }
 
     /// The keys that sign the Azure edge's tokens; they are changed for as long as the node lives.

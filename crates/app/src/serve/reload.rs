@@ -84,8 +84,14 @@ impl Reloader {
             Err(refusal) => tracing::error!(?refusal, "reloaded, but the record of it could not be written"),
         }
         if self.config.sinks != loaded.config.sinks {
-            node.replace_sinks(loaded.config.sinks.clone()).await;
-            self.config.sinks.clone_from(&loaded.config.sinks);
+            match node.replace_sinks(loaded.config.sinks.clone()).await {
+                Ok(()) => self.config.sinks.clone_from(&loaded.config.sinks),
+                // They still differ from what is in force, so the next reload tries it again.
+                Err(refusal) => tracing::error!(
+                    ?refusal,
+                    "the sinks could not be changed, and ship on as they were; tell the node to reload to try again"
+                ),
+            }
         }
         if let (Tls::Files { .. }, Tls::Files { certified, .. }) = (&self.config.tls, &loaded.config.tls) {
             node.replace_certificate(certified.clone());

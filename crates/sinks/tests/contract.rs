@@ -666,6 +666,45 @@ async fn syslog_over_tcp_with_a_far_end_that_does_not_read_for_a_while_and_talks
 }
 
 #[tokio::test]
+async fn syslog_over_tcp_with_a_far_end_that_stands_still_and_dies_with_thousands_of_short_messages_unread() {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    // Little, so that it is soon full.
+    socket.set_recv_buffer_size(256 << 10).expect("a size");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let listener = socket.listen(8).expect("it listens");
+    let address = listener.local_addr().expect("an address");
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let transport = SyslogTransport::Tcp(address.to_string());
+    let mut config = sink(DestinationConfig::Syslog { transport, facility: 13 });
+    config.batch_events = 500;
+    let shipping = start(&store, &config).await;
+    let (stuck, _) = listener.accept().await.expect("it connects");
+    while shipping.statuses()[0].failures == 0 && shipping.statuses()[0].position < 20_000 {
+        record(&store, 500).await;
+        let written = store.events(0, 1).await.expect("the store answers").newest;
+        eventually("it was written, or got stuck", || {
+            let status = &shipping.statuses()[0];
+            status.position >= written || status.failures > 0
+        })
+        .await;
+    }
+    let unread = shipping.statuses()[0].position;
+    assert!(unread > 1000, "the buffers hold {unread} messages");
+    // It dies, and is started again.
+    drop(stuck);
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    let messages = Arc::new(Mutex::new(BTreeSet::new()));
+    let taken = Arc::clone(&messages);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            read_frames(&mut BufReader::new(stream), usize::MAX, Duration::ZERO, &taken).await;
+        }
+    });
+    record(&store, 1).await;
+    eventually("all are there", || all_are_there(&messages, newest + 1)).await;
+}
+
+#[tokio::test]
 async fn syslog_over_tls_with_a_wrong_certificate_and_a_restart_in_the_midst() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();

@@ -1,7 +1,9 @@
 //! Syslog, RFC 5424: over TCP with octet counting (RFC 6587), TLS (RFC 5425), UDP (RFC 5426), or a socket of this machine.
 //!
 //! Syslog has no answer. Over a stream, what the far end had not read when it died is lost to it, although we wrote it;
-//! so what was written last is kept, and written again on the next connection. Over UDP nobody learns of a loss.
+//! so what was written last is kept, and written again on the next connection. Nobody tells us how much of it was read,
+//! so as much is kept as the buffers between both programs can hold; what a far end, or a proxy before it, has read and
+//! not yet put anywhere is its own to lose. Over UDP nobody learns of a loss.
 //!
 //! A far end that is slow keeps its connection, and what it took of a batch that did not end in time counts: else one that
 //! needs longer for what is written again than a delivery may last would never come to anything new.
@@ -21,11 +23,12 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket, UnixDatagram};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Messages that are kept to be written again on the next connection.
-const KEPT_MESSAGES_MAX: usize = 2000;
-/// The same, in bytes. More than [`SEND_BUFFER_BYTES`] and what the far end's system takes for a program that does not
-/// read (6 MiB where Linux was left as it comes).
-const KEPT_BYTES_MAX: usize = 8 << 20;
+/// What is kept to be written again on the next connection, in bytes of memory. No message is shorter than 300 bytes, so
+/// 33 MiB of it is text: as much as twice [`SEND_BUFFER_BYTES`] and what the far end's system takes for a program that does
+/// not read, which is 6 MiB where Linux was left as it comes and 32 MiB where it was tuned for long ways.
+const KEPT_BYTES_MAX: usize = 40 << 20;
+/// What a kept message takes beside its text, in bytes.
+const MESSAGE_BYTES: usize = 64;
 /// What our side of a connection buffers, in bytes; Linux doubles it for its own bookkeeping.
 const SEND_BUFFER_BYTES: u32 = 512 << 10;
 /// Longest message in a datagram, in bytes; a longer one is cut, because no datagram could carry it.
@@ -39,11 +42,19 @@ pub(super) struct Syslog {
     line: Option<Line>,
     /// In the order of the record: what was written to the far end, perhaps in vain, and what is yet to be written.
     kept: VecDeque<Message>,
+    /// The size of all of them.
+    kept_bytes: usize,
 }
 
 struct Message {
     seq: u64,
     text: String,
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        self.text.len() + MESSAGE_BYTES
+    }
 }
 
 /// An open connection, and how far it got.
@@ -73,7 +84,7 @@ impl Syslog {
         let plain = |c: &char| c.is_ascii_graphic();
         let host: String = host.chars().filter(plain).take(255).collect();
         let host = if host.is_empty() { "-".to_owned() } else { host };
-        Ok(Self { transport, facility, host, tls, line: None, kept: VecDeque::new() })
+        Ok(Self { transport, facility, host, tls, line: None, kept: VecDeque::new(), kept_bytes: 0 })
     }
 
     fn is_stream(&self) -> bool {
@@ -146,11 +157,10 @@ impl Syslog {
 
     /// Lets go of what nobody will ask for again.
     fn forget(&mut self) {
-        let (messages_max, bytes_max) = if self.is_stream() { (KEPT_MESSAGES_MAX, KEPT_BYTES_MAX) } else { (0, 0) };
-        let mut bytes: usize = self.kept.iter().map(|message| message.text.len()).sum();
-        while self.kept.len() > messages_max || bytes > bytes_max {
+        let bytes_max = if self.is_stream() { KEPT_BYTES_MAX } else { 0 };
+        while self.kept_bytes > bytes_max {
             let Some(oldest) = self.kept.pop_front() else { return };
-            bytes -= oldest.text.len();
+            self.kept_bytes -= oldest.bytes();
             if let Some(line) = &mut self.line {
                 line.carried -= 1;
             }
@@ -164,6 +174,7 @@ impl Destination for Syslog {
         let newest = self.kept.back().map_or(0, |message| message.seq);
         let new = batch.items.iter().filter(|item| item.entry.event.seq > newest).map(|item| self.message(item));
         let new: Vec<Message> = new.collect();
+        self.kept_bytes += new.iter().map(Message::bytes).sum::<usize>();
         self.kept.extend(new);
         let written = self.write().await;
         written.map_err(|error| Failure::new(format!("cannot send: {error}")))?;

@@ -3,6 +3,7 @@
 use crate::feed::Timing;
 use crate::server::with_timing;
 use crate::wire;
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -10,17 +11,19 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use ravelin_engine::control::issue;
 use ravelin_engine::gate::{Admission, Ask};
+use ravelin_engine::recording::{Outlets, Setup};
 use ravelin_engine::testkit::{self, FakeLeg, PolicyFn};
 use ravelin_engine::{Config, Contact, Engine, MasterKey};
 use ravelin_model::credential::CredentialKind;
 use ravelin_model::policy::{Action, Question, Resource, Scope};
-use ravelin_model::ports::Store;
+use ravelin_model::ports::{Archive, Reading, Recorder, Store, Tape};
+use ravelin_model::recording::{Broken, Head, Kept};
 use ravelin_model::session::{Actor, EndReason, Kind};
-use ravelin_model::{Login, NodeId, PrincipalName};
+use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId};
 use ravelin_store::SqliteStore;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -67,11 +70,19 @@ impl House {
         let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
         let mut config = Config::new(NodeId::new(1));
         config.sessions_per_principal_max = 10_000;
-        let engine = Engine::start(
+        let setup = Setup {
+            recorder: Arc::new(NoTapes),
+            archive: Arc::clone(&store) as Arc<dyn Archive>,
+            keep: Duration::from_secs(3600),
+            keep_by_class: BTreeMap::new(),
+            outlets: Outlets::new(),
+        };
+        let engine = Engine::start_recording(
             Arc::clone(&store) as Arc<dyn Store>,
             testkit::rules(people, targets, Arc::new(policy)),
             MasterKey::new([7; 32]),
             config,
+            Some(setup),
         )
         .await
         .expect("the engine starts");
@@ -130,6 +141,36 @@ impl House {
 
     async fn post(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
         self.ask(token, Method::POST, path, Some(body)).await
+    }
+}
+
+/// A recorder of nothing: what is known of recordings is in the store.
+struct NoTapes;
+
+#[async_trait]
+impl Recorder for NoTapes {
+    async fn begin(&self, _head: Head) -> Result<Box<dyn Tape>, Broken> {
+        Err(Broken::new("nothing is recorded here"))
+    }
+
+    async fn recover(&self) -> Vec<(SessionId, Result<Kept, Broken>)> {
+        Vec::new()
+    }
+
+    async fn settle(&self, _session: &SessionId) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        session: &SessionId,
+        _request: ravelin_model::recording::Request,
+    ) -> Result<Box<dyn Reading>, Refusal> {
+        Err(Refusal::not_found("recording", session))
+    }
+
+    async fn remove(&self, _session: &SessionId) -> Result<(), Broken> {
+        Ok(())
     }
 }
 
@@ -210,6 +251,7 @@ async fn every_operation_asks_the_policy_for_its_action() {
         let id = admission.session().to_string();
         let path = path.replace("alice-07a16060613c408b5", &id);
         let path = if method == Method::DELETE { path.replace(&id, "unknown") } else { path };
+        let path = path.replace("/recordings/search", "/recordings/search?text=a");
         let body = match name.as_str() {
             "POST /api/v1/sessions/terminate" => json!({ "ids": [id] }),
             "POST /api/v1/sessions/terminate-matching" => json!({ "filter": { "id": [id] }, "expect": 1 }),
@@ -440,6 +482,14 @@ async fn every_documented_parameter_is_taken_and_no_other() {
         ("/api/v1/events/list?after=999999", "after"),
         ("/api/v1/events/list?after=18446744073709551615", "after"),
         ("/api/v1/events/list?limit=1001", "limit"),
+        ("/api/v1/recordings/search", "text"),
+        ("/api/v1/recordings/search?text=%20", "text"),
+        ("/api/v1/recordings/search?text=a%00b", "text"),
+        ("/api/v1/recordings/search?text=a%1b", "text"),
+        ("/api/v1/recordings/search?text=a&principal=b%00", "principal"),
+        ("/api/v1/recordings/search?text=a&from=%00", "from"),
+        ("/api/v1/recordings/search?text=a&before=1", "before"),
+        ("/api/v1/recordings/search?text=a&limit=0", "limit"),
     ] {
         let (status, problem) = house.get(&olga, path).await;
         assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path}: {problem}");

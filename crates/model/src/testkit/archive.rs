@@ -99,7 +99,10 @@ pub async fn a_search_is_no_language<S: Archive + Store>(archive: &S) {
             Err(refusal) => assert!(matches!(refusal, Refusal::Invalid { .. }), "{text}: {refusal:?}"),
         }
     }
-    assert!(matches!(archive.search(&search(" ")).await, Err(Refusal::Invalid { .. })));
+    for text in [" ", "a\0b", "a \u{1b}"] {
+        assert!(matches!(archive.search(&search(text)).await, Err(Refusal::Invalid { .. })), "{text:?}");
+    }
+    assert_eq!(archive.search(&search("a\tb\n")).await.expect("two words").len(), 1);
     let none = Search { limit: 0, ..search("a") };
     assert!(matches!(archive.search(&none).await, Err(Refusal::Invalid { .. })));
 }

@@ -134,6 +134,10 @@ impl RawAct {
 
 /// What FTS5 is asked for: every word quoted, so that no text is an operator of its language.
 fn words(text: &str) -> Result<String, Refusal> {
+    // A NUL would end the question in the middle of a word.
+    if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        return Err(Refusal::invalid("text", "must hold no control characters"));
+    }
     let mut words = Vec::new();
     for word in text.split_whitespace() {
         let (word, star) = match word.strip_suffix('*') {

@@ -35,6 +35,10 @@ const END_BYTES: u64 = 16;
 pub(crate) const RAW_BYTES_MAX: usize = 8 << 20;
 /// Most raw bytes of the index: some six million frames.
 const INDEX_BYTES_MAX: usize = 128 << 20;
+/// Bytes that are looked through at once for a frame's head.
+const SCAN_BYTES: usize = 256 * 1024;
+/// Most bytes that are read twice to see whether frames follow a fault.
+const TRIED_BYTES_MAX: u64 = 1 << 30;
 const COMPRESSED: u8 = 1;
 /// Of what is added once the events are over.
 const ADDED: u8 = 2;
@@ -214,7 +218,8 @@ impl Writer {
         Ok(Self { file, key, place, listed: Vec::new(), latest: 0 })
     }
 
-    /// Goes on with a file that was cut off: what follows the last whole frame is dropped.
+    /// Goes on with a file that was cut off: what follows the last whole frame is dropped. Whoever calls it has seen that
+    /// this is nothing.
     pub(crate) fn resume(
         path: &Path,
         reader: Reader,
@@ -299,8 +304,8 @@ impl Writer {
     }
 
     /// Where the file ends now.
-    pub(crate) fn offset(&self) -> u64 {
-        self.place.offset
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 }
 
@@ -418,6 +423,45 @@ impl Reader {
         Ok((Frame { kind, at, raw }, next))
     }
 
+    /// Whether a whole frame lies anywhere behind `place`, where none can be read: then the file was not cut off there, but
+    /// damaged. How many frames were lost in between is not known, so each number is tried that there was room for.
+    pub(crate) fn goes_on_after(&self, place: Place) -> Result<bool, ReadFault> {
+        let length = self.file.length()?;
+        let is_added = self.head_at(place.offset)?.is_some_and(|head| head[5] & ADDED != 0);
+        let (mut tried, mut offset) = (0, place.offset + (HEAD_BYTES + TAG_BYTES) as u64);
+        let mut window = vec![0; SCAN_BYTES];
+        while offset < length {
+            let read = read_up_to(&self.file, &mut window, offset)?;
+            for at in 0..read.saturating_sub(HEAD_BYTES - 1) {
+                let here = offset + at as u64;
+                let Some(body) = plausible(&window[at..at + HEAD_BYTES], length - here) else { continue };
+                // What was being added when a crash came is made anew, so only events are a loss then.
+                if is_added && window[at + 5] & ADDED != 0 {
+                    continue;
+                }
+                let mut before = [0; TAG_BYTES];
+                self.file.read_exact_at(&mut before, here - TAG_BYTES as u64)?;
+                for lost in 1..=(here - place.offset) / (HEAD_BYTES + TAG_BYTES) as u64 {
+                    tried += body;
+                    let number = place.number + lost;
+                    if tried > TRIED_BYTES_MAX || self.frame(Place { number, offset: here, before }).is_ok() {
+                        return Ok(true);
+                    }
+                }
+            }
+            if read < window.len() {
+                break;
+            }
+            offset += (read - HEAD_BYTES + 1) as u64;
+        }
+        Ok(false)
+    }
+
+    fn head_at(&self, offset: u64) -> Result<Option<[u8; HEAD_BYTES]>, ReadFault> {
+        let mut head = [0; HEAD_BYTES];
+        Ok((read_up_to(&self.file, &mut head, offset)? == HEAD_BYTES).then_some(head))
+    }
+
     /// The index of a whole file, with the time of the last event; [`ReadFault::Cut`] when it has none.
     pub(crate) fn index(&self) -> Result<(Vec<Listed>, u64), ReadFault> {
         let length = self.file.length()?;
@@ -473,6 +517,17 @@ impl Reader {
         self.file.read_exact_at(&mut before, offset.checked_sub(TAG_BYTES as u64).ok_or(ReadFault::Cut)?)?;
         Ok(Place { number, offset, before })
     }
+}
+
+/// The length of the body behind these bytes, if they may be the head of a frame that ends within `rest` bytes.
+fn plausible(head: &[u8], rest: u64) -> Option<u64> {
+    let kind = FrameKind::from_byte(*head.get(4)?)?;
+    let number = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk::<4>()?) as usize);
+    let (body_len, raw_len) = (number(0)?, number(8)?);
+    let most = kind.raw_bytes_max();
+    let fits = (TAG_BYTES..=most + TAG_BYTES).contains(&body_len) && raw_len <= most;
+    let is_one = fits && head[5] <= COMPRESSED | ADDED && head[6..8] == [0, 0];
+    (is_one && (HEAD_BYTES + body_len) as u64 <= rest).then_some(body_len as u64)
 }
 
 fn read_up_to(file: &Source, bytes: &mut [u8], from: u64) -> io::Result<usize> {

@@ -4,7 +4,7 @@
 //! finds by their names what an earlier life left. Where there is an object store, a whole one is moved there by
 //! [`crate::mover`]; it is read, and removed, wherever it lies.
 
-use crate::container::{FrameKind, Packing, ReadFault, Reader, Source, Writer, digest_of};
+use crate::container::{FrameKind, Packing, Place, ReadFault, Reader, Source, Writer, digest_of};
 use crate::far::{Far, FarFault, shelf_of};
 use crate::index;
 use crate::keys::KeyRing;
@@ -88,8 +88,11 @@ impl Shelf {
         }
     }
 
-    /// Makes a recording whole that is finished or was cut off: what was learnt from it and its index are added.
-    pub(crate) fn complete(&self, session: &SessionId) -> Result<Kept, Broken> {
+    /// Makes a recording whole that is finished, at `end`, or was cut off: what was learnt from it and its index are added.
+    ///
+    /// INVARIANT: nothing is cut away but what a crash left of the last frame. One that is damaged elsewhere stays as it
+    /// is, and is none that was kept.
+    pub(crate) fn complete(&self, session: &SessionId, end: Option<Place>) -> Result<Kept, Broken> {
         let (part, new) = (self.path(session, PART), self.path(session, NEW));
         let path = if part.exists() { &part } else { &new };
         let reader = Reader::open(path, &self.keys).map_err(Broken::new)?;
@@ -97,6 +100,18 @@ impl Shelf {
             return Err(Broken::new("it is the recording of another session"));
         }
         let learnt = index::learn(&reader, self.screen_text).map_err(Broken::new)?;
+        let is_damaged = match (end, &learnt.fault) {
+            (Some(end), _) => learnt.end != end,
+            (None, None) => false,
+            (None, Some(_)) => path == &new || reader.goes_on_after(learnt.end).map_err(Broken::new)?,
+        };
+        if is_damaged {
+            let because = learnt.fault.map_or_else(|| "it is damaged".to_owned(), |fault| fault.to_string());
+            let from = learnt.end.offset;
+            return Err(Broken::new(format!(
+                "{because}, from byte {from} on; it stays as it is, to be played up to there"
+            )));
+        }
         let head = learnt.head.into_head().ok_or_else(|| Broken::new("it does not say what it is of"))?;
         if path == &part {
             let mut writer = Writer::resume(&part, reader, learnt.listed, learnt.end, learnt.latest)?;
@@ -277,7 +292,7 @@ impl Recorder for DirectoryRecorder {
         let mut outcomes = Vec::new();
         for id in left {
             let (shelf, of) = (Arc::clone(&self.shelf), id.clone());
-            let outcome = apart(move || shelf.complete(&of)).await.and_then(|outcome| outcome);
+            let outcome = apart(move || shelf.complete(&of, None)).await.and_then(|outcome| outcome);
             outcomes.push((id, outcome));
         }
         outcomes

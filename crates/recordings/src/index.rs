@@ -51,24 +51,27 @@ pub(crate) struct Learnt {
     pub(crate) acts: Vec<Act>,
     pub(crate) screens: Vec<(u64, u32, ScreenText)>,
     pub(crate) listed: Vec<Listed>,
-    /// Where the whole frames end.
+    /// Where the frames of events end that can be read.
     pub(crate) end: Place,
+    /// Why nothing can be read there; `None` where something else is than events.
+    pub(crate) fault: Option<ReadFault>,
     /// The time of the last event, in microseconds.
     pub(crate) latest: u64,
 }
 
-/// Plays a recording without index from its beginning to its end, or to where it was cut off. Frames that are there
+/// Plays a recording without index from its beginning to its end, or to where it cannot be read. Frames that are there
 /// already as screens are passed over.
 pub(crate) fn learn(reader: &Reader, screens: bool) -> Result<Learnt, ReadFault> {
     let mut place = reader.first();
     let mut players: BTreeMap<u32, Player> = BTreeMap::new();
     let mut learnt: Option<Learnt> = None;
     let mut output = 0;
+    let mut fault = None;
     loop {
         let (frame, next) = match reader.frame(place) {
             Ok(read) => read,
-            Err(ReadFault::Cut | ReadFault::Damaged(_)) if learnt.is_some() => {
-                // Of a file that was being written only the last frame can be half there.
+            Err(found @ (ReadFault::Cut | ReadFault::Damaged(_))) if learnt.is_some() => {
+                fault = Some(found);
                 break;
             }
             Err(fault) => return Err(fault),
@@ -89,6 +92,7 @@ pub(crate) fn learn(reader: &Reader, screens: bool) -> Result<Learnt, ReadFault>
                     screens: Vec::new(),
                     listed: Vec::new(),
                     end: place,
+                    fault: None,
                     latest: 0,
                 });
             }
@@ -118,6 +122,7 @@ pub(crate) fn learn(reader: &Reader, screens: bool) -> Result<Learnt, ReadFault>
         }
     }
     let Some(mut learnt) = learnt else { return Err(ReadFault::Damaged("it is empty")) };
+    learnt.fault = fault;
     let latest = learnt.latest;
     for player in players.into_values() {
         player.finish(latest, screens, &mut learnt.acts);

@@ -49,7 +49,10 @@ impl Reading for FileReading {
         loop {
             let Some(mut state) = self.state.take() else { return Ok(None) };
             // Looked at before reading, so that what comes meanwhile wakes us.
-            let over = self.progress.as_mut().is_none_or(|progress| progress.borrow_and_update().over);
+            let over = self
+                .progress
+                .as_mut()
+                .is_none_or(|progress| progress.borrow_and_update().over || progress.has_changed().is_err());
             let task = tokio::task::spawn_blocking(move || {
                 let step = state.step(over);
                 (state, step)
@@ -99,6 +102,8 @@ struct State {
     head: Option<HeadText>,
     form: Renderer,
     over: bool,
+    // It is damaged, and what lies before was given out.
+    fault: Option<ReadFault>,
 }
 
 enum Renderer {
@@ -119,12 +124,16 @@ impl State {
             Form::Events => Renderer::Events,
         };
         let pending = Vec::new().into_iter();
-        Self { reader, place: None, pending, channel: request.channel, request, head: None, form, over: false }
+        let channel = request.channel;
+        Self { reader, place: None, pending, channel, request, head: None, form, over: false, fault: None }
     }
 
     /// Reads on. `over` says that nothing is being added.
     fn step(&mut self, over: bool) -> Result<Step, ReadFault> {
         let mut out = Vec::new();
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         if self.over {
             return Ok(Step::End(Bytes::new()));
         }
@@ -154,6 +163,16 @@ impl State {
                     return Ok(Step::Wait(out.into()));
                 }
                 Err(ReadFault::Cut) => return self.end(out),
+                Err(fault @ ReadFault::Damaged(_)) => {
+                    // Whoever reads gets what can be read, and then learns that there is more.
+                    self.over = true;
+                    let _nothing_shown = self.form.end(self.head.as_ref(), &mut out);
+                    if out.is_empty() {
+                        return Err(fault);
+                    }
+                    self.fault = Some(fault);
+                    return Ok(Step::Piece(out.into()));
+                }
                 Err(fault) => return Err(fault),
             }
         }

@@ -211,7 +211,7 @@ impl Inner {
             self.writer.frame(FrameKind::Events, at, 0, raw, &mut self.packing)?;
             self.encoder.clear();
             self.writer.set_latest(self.encoder.last());
-            self.progress.send_replace(Progress { offset: self.writer.offset(), over: false });
+            self.progress.send_replace(Progress { offset: self.writer.place().offset, over: false });
         }
         Ok(())
     }
@@ -226,8 +226,9 @@ impl Inner {
         self.close_frame()?;
         self.writer.sync()?;
         let Inner { head, shelf, writer, progress, .. } = self;
+        let end = writer.place();
         drop(writer);
-        let kept = shelf.complete(&head.session);
+        let kept = shelf.complete(&head.session, Some(end));
         progress.send_modify(|progress| progress.over = true);
         kept
     }

@@ -202,6 +202,112 @@ async fn what_a_crash_left_is_finished_once_and_whole_up_to_the_cut() {
     assert!(recorder(folder.path(), "a").recover().await.is_empty());
 }
 
+/// A recording of four pieces that nobody has finished, and its file.
+async fn unfinished(folder: &Path) -> (DirectoryRecorder, Box<dyn Tape>, SessionId, PathBuf) {
+    let recorder = recorder(folder, "a");
+    let mut tape = recorder.begin(head(1, false)).await.expect("begun");
+    tape.write(vec![note(0, opened(80, 24)), out(5, b"first\r\n")]).await.expect("written");
+    for at in 6..9 {
+        tape.write(vec![out(at, format!("piece {at}\r\n").as_bytes())]).await.expect("written");
+    }
+    let part = files(folder).remove(0);
+    (recorder, tape, head(1, false).session, part)
+}
+
+/// Where each frame begins, and where the last one ends.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    let key_len = usize::from(bytes[10]);
+    let session_len = usize::from(bytes[11 + key_len]);
+    let mut all = vec![12 + key_len + session_len + 60];
+    while let Some(length) = bytes.get(all[all.len() - 1]..).and_then(<[u8]>::first_chunk::<4>) {
+        all.push(all[all.len() - 1] + 20 + u32::from_le_bytes(*length) as usize);
+    }
+    all
+}
+
+/// What can be read before it is refused.
+async fn readable(recorder: &DirectoryRecorder, id: &SessionId) -> (String, Refusal) {
+    let mut reading = recorder.read(id, request(Form::Text, 0)).await.expect("it opens");
+    let mut all = String::new();
+    loop {
+        match reading.next().await {
+            Ok(Some(bytes)) => all.push_str(std::str::from_utf8(&bytes).expect("text")),
+            Ok(None) => panic!("it is taken for whole: {all}"),
+            Err(refusal) => return (all, refusal),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_damaged_in_the_middle_is_never_cut_nor_kept_and_is_played_up_to_there() {
+    // In the body of the third frame; in its length, so that the file seems to end within it; in its kind.
+    for (of_frame, flip) in [(25, 1), (3, 0x40), (4, 0x80)] {
+        for at_the_start in [false, true] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (first, tape, id, part) = unfinished(folder.path()).await;
+            let mut bytes = std::fs::read(&part).expect("readable");
+            let at = frames(&bytes)[2] + of_frame;
+            bytes[at] ^= flip;
+            let damaged = |bytes: &[u8]| {
+                let mut file = std::fs::OpenOptions::new().write(true).open(&part).expect("a file");
+                std::io::Write::write_all(&mut file, bytes).expect("written");
+            };
+            damaged(&bytes);
+            let (recorder, broken) = if at_the_start {
+                drop((tape, first));
+                let second = recorder(folder.path(), "a");
+                let (told, outcome) = second.recover().await.pop().expect("one was left");
+                assert_eq!(told, id);
+                (second, outcome.expect_err("it is not whole"))
+            } else {
+                (first, tape.finish().await.expect_err("it is not whole"))
+            };
+            assert!(broken.because.contains("to be played up to there"), "{broken}");
+            let left = std::fs::read(&part).expect("it stays where it was");
+            assert!(left.starts_with(&bytes), "nothing of it is lost");
+            let (text, refusal) = readable(&recorder, &id).await;
+            assert_eq!(text, "first\n");
+            assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_last_frame_that_is_garbled_is_what_a_crash_leaves() {
+    for of_frame in [3, 4, 25] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (first, tape, id, part) = unfinished(folder.path()).await;
+        drop((tape, first));
+        let mut bytes = std::fs::read(&part).expect("readable");
+        let at = frames(&bytes)[4] + of_frame;
+        bytes[at] ^= 0x40;
+        std::fs::write(&part, &bytes).expect("written");
+        let second = recorder(folder.path(), "a");
+        let kept = second.recover().await.pop().expect("one was left").1.expect("it is finished");
+        assert_eq!(kept.lasted, Duration::from_millis(7));
+        let text = read(&second, &id, request(Form::Text, 0)).await.expect("readable");
+        assert_eq!(text, "first\npiece 6\npiece 7\n");
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_damaged_before_it_is_on_record_is_not_put_on_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, tape, id, _part) = unfinished(folder.path()).await;
+    tape.finish().await.expect("finished");
+    drop(first);
+    let new = files(folder.path()).remove(0);
+    let mut bytes = std::fs::read(&new).expect("readable");
+    let at = frames(&bytes)[4] + 25;
+    bytes[at] ^= 1;
+    std::fs::write(&new, &bytes).expect("written");
+    let second = recorder(folder.path(), "a");
+    let (told, outcome) = second.recover().await.pop().expect("one was left");
+    assert!(told == id && outcome.is_err(), "{outcome:?}");
+    assert_eq!(std::fs::read(&new).expect("readable"), bytes);
+    assert_eq!(readable(&second, &id).await.0, "first\npiece 6\npiece 7\n");
+}
+
 #[tokio::test]
 async fn another_key_is_an_error_for_readers_and_for_a_start() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -66,6 +66,8 @@ impl Recordings {
     const RETRY_AFTER: Duration = Duration::from_millis(500);
     /// Recordings that one round removes.
     const SWEEP_MAX: u32 = 200;
+    /// Longest that one removal may take.
+    const REMOVE_MAX: Duration = Duration::from_secs(20);
 
     pub(crate) fn new(mut setup: Setup, store: Arc<dyn Store>, tasks: TaskTracker) -> Arc<Self> {
         let (outlets, recorder) = (std::mem::take(&mut setup.outlets), Arc::clone(&setup.recorder));
@@ -276,13 +278,23 @@ impl Recordings {
         }
     }
 
-    /// Removes recordings whose time is over.
+    /// Removes recordings whose time is over, and which nobody holds by the moment of their own removal. Ends with the
+    /// first that lies elsewhere and cannot be removed there: the others would wait for the same place.
     pub(crate) async fn sweep(&self, now: Time) -> Result<(), Refusal> {
         for id in self.setup.archive.expired(now, Self::SWEEP_MAX).await? {
-            match self.setup.recorder.remove(&id).await {
+            if !self.setup.archive.claim(&id, now).await? {
+                continue;
+            }
+            let removing = tokio::time::timeout(Self::REMOVE_MAX, self.setup.recorder.remove(&id)).await;
+            let is_stuck = removing.is_err();
+            match removing.unwrap_or_else(|_| Err(Broken::new("it takes too long"))) {
                 Ok(()) => self.setup.archive.removed(&id).await?,
                 Err(broken) => {
                     tracing::error!(session = %id, because = %broken, "a recording whose time is over cannot be removed");
+                    let lies = if is_stuck { None } else { self.setup.recorder.whereabouts(&id).await };
+                    if is_stuck || lies.is_some_and(|lies| lies.place.is_some()) {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -497,4 +509,132 @@ pub fn terminal(name: &str, columns: u32, rows: u32) -> Terminal {
     // A client whose own terminal is none says 0.
     let side = |side: u32, usual: u32| if side == 0 { usual } else { side.min(CELLS_MAX) };
     Terminal { name, columns: side(columns, 80), rows: side(rows, 24) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use ravelin_model::ports::Reading;
+    use ravelin_model::recording::{Act, Request, Whereabouts};
+    use ravelin_model::{PrincipalName, TargetName};
+    use ravelin_store::SqliteStore;
+    use std::sync::Mutex;
+
+    /// What a removal comes to, in order, and what was to be removed.
+    struct Removals {
+        archive: Arc<SqliteStore>,
+        elsewhere: bool,
+        outcomes: Mutex<Vec<Result<(), Broken>>>,
+        tried: Mutex<Vec<SessionId>>,
+        // Held while the first removal is under way, and what came of it.
+        hold: Vec<SessionId>,
+        held: Mutex<Vec<bool>>,
+    }
+
+    #[async_trait]
+    impl Recorder for Removals {
+        async fn begin(&self, _head: Head) -> Result<Box<dyn Tape>, Broken> {
+            Err(Broken::new("nothing is recorded here"))
+        }
+
+        async fn recover(&self) -> Vec<(SessionId, Result<Kept, Broken>)> {
+            Vec::new()
+        }
+
+        async fn settle(&self, _session: &SessionId) -> Result<(), Broken> {
+            Ok(())
+        }
+
+        async fn read(&self, session: &SessionId, _request: Request) -> Result<Box<dyn Reading>, Refusal> {
+            Err(Refusal::not_found("recording", session))
+        }
+
+        async fn whereabouts(&self, _session: &SessionId) -> Option<Whereabouts> {
+            let place = self.elsewhere.then(|| "far://away".to_owned());
+            Some(Whereabouts { place, awaits: None, because: None })
+        }
+
+        async fn remove(&self, session: &SessionId) -> Result<(), Broken> {
+            let is_first = {
+                let mut tried = self.tried.lock().expect("not poisoned");
+                tried.push(session.clone());
+                tried.len() == 1
+            };
+            for id in self.hold.iter().filter(|_| is_first) {
+                let held = self.archive.hold(id, Some("case 7"), &Actor::System).await.is_ok();
+                self.held.lock().expect("not poisoned").push(held);
+            }
+            let mut outcomes = self.outcomes.lock().expect("not poisoned");
+            if outcomes.is_empty() { Ok(()) } else { outcomes.remove(0) }
+        }
+    }
+
+    fn id(random: u64) -> SessionId {
+        SessionId::new(&PrincipalName::parse("alice").expect("a name"), random)
+    }
+
+    /// Three recordings whose time is over, and what sweeps them.
+    async fn over(
+        elsewhere: bool,
+        outcomes: Vec<Result<(), Broken>>,
+        hold: Vec<SessionId>,
+    ) -> (Arc<Recordings>, Arc<Removals>) {
+        let store = Arc::new(SqliteStore::in_memory().expect("a store in memory"));
+        for random in 1..=3 {
+            let head = Head {
+                session: id(random),
+                principal: PrincipalName::parse("alice").expect("a name"),
+                target: TargetName::parse("web-1").expect("a name"),
+                login: None,
+                began: Time::EPOCH,
+                rule: ravelin_model::recording::Rule::default(),
+            };
+            let acts: Vec<Act> = Vec::new();
+            let kept = Kept { head, digest: "ab".repeat(32), bytes: 1, lasted: Duration::ZERO, acts };
+            let until = Time::from_micros(i64::try_from(random).expect("small"));
+            store.note(&kept, until).await.expect("noted");
+        }
+        let removals = Arc::new(Removals {
+            archive: Arc::clone(&store),
+            elsewhere,
+            outcomes: Mutex::new(outcomes),
+            tried: Mutex::default(),
+            hold,
+            held: Mutex::default(),
+        });
+        let setup = Setup {
+            recorder: Arc::clone(&removals) as Arc<dyn Recorder>,
+            archive: Arc::clone(&store) as Arc<dyn Archive>,
+            keep: Duration::ZERO,
+            keep_by_class: BTreeMap::new(),
+            outlets: Outlets::new(),
+        };
+        (Recordings::new(setup, store, TaskTracker::new()), removals)
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_was_granted_during_a_sweep_is_kept() {
+        let (recordings, removals) = over(false, Vec::new(), vec![id(2), id(1)]).await;
+        recordings.sweep(Time::from_micros(9)).await.expect("swept");
+        assert_eq!(*removals.held.lock().expect("not poisoned"), [true, false], "what is being removed cannot be held");
+        assert_eq!(*removals.tried.lock().expect("not poisoned"), [id(1), id(3)]);
+        let entry = recordings.archive().entry(&id(2)).await.expect("answered").expect("known");
+        assert_eq!((entry.hold.as_deref(), entry.removed), (Some("case 7"), false));
+    }
+
+    #[tokio::test]
+    async fn a_place_that_does_not_answer_ends_the_round_and_a_file_here_does_not() {
+        for (elsewhere, tried) in [(true, vec![id(1)]), (false, vec![id(1), id(2), id(3)])] {
+            let (recordings, removals) = over(elsewhere, vec![Err(Broken::new("away"))], Vec::new()).await;
+            recordings.sweep(Time::from_micros(9)).await.expect("swept");
+            assert_eq!(*removals.tried.lock().expect("not poisoned"), tried);
+            recordings.sweep(Time::from_micros(9)).await.expect("swept");
+            let entries = async |random| recordings.archive().entry(&id(random)).await.expect("answered");
+            for random in 1..=3 {
+                assert!(entries(random).await.expect("known").removed);
+            }
+            assert_eq!(recordings.archive().expired(Time::from_micros(9), 9).await, Ok(Vec::new()));
+        }
+    }
 }

@@ -386,10 +386,11 @@ pub trait Archive: Send + Sync + 'static {
     /// [`Refusal::Invalid`] when the text holds no word or the limit is out of bounds.
     async fn search(&self, search: &Search) -> Result<Vec<Found>, Refusal>;
 
-    /// Holds a recording for this reason, or gives it free; with its event in the record.
+    /// Holds a recording for this reason, or gives it free; with its event in the record. One that is still made can be
+    /// held too: its entry has no bytes until it is noted.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] for a recording that is not known or was removed.
+    /// [`Refusal::NotFound`] for a recording that is not known, was removed or is claimed for that.
     async fn hold(&self, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal>;
 
     /// Every place that does not have the output of some session that is over, and whose recording is whole, has failed or
@@ -405,8 +406,13 @@ pub trait Archive: Send + Sync + 'static {
     /// Notes that a place has a session's output, or will never get it.
     async fn log_done(&self, session: &SessionId, kind: LogKind) -> Result<(), Refusal>;
 
-    /// Up to `limit` recordings whose time is over, which nobody holds, and which no place for their output waits for.
+    /// Up to `limit` recordings whose time is over, which nobody holds, and which no place for their output waits for;
+    /// then those that were claimed and not removed yet.
     async fn expired(&self, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal>;
+
+    /// Claims a recording for its removal: nobody can hold it any more. `false` when it may not be removed, because
+    /// somebody holds it meanwhile. Claiming it again changes nothing.
+    async fn claim(&self, session: &SessionId, now: Time) -> Result<bool, Refusal>;
 
     /// Notes that a recording was removed, with its event in the record; what was done in it is forgotten.
     async fn removed(&self, session: &SessionId) -> Result<(), Refusal>;

@@ -458,15 +458,15 @@ pub struct Whereabouts {
 pub struct Entry {
     /// Of which session.
     pub session: SessionId,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 while it is made.
     pub bytes: u64,
     /// From its beginning to its last event.
     pub lasted: Duration,
-    /// When it may be removed.
+    /// When it may be removed; while it is made, when its session began.
     pub keep_until: Time,
     /// Why it may not be removed whatever the time, if somebody said so.
     pub hold: Option<String>,
-    /// Whether it was removed.
+    /// Whether it was removed, or is being removed.
     pub removed: bool,
 }
 

@@ -349,7 +349,7 @@ pub struct Act {
 pub struct Acts {
     /// In order of time.
     pub items: Vec<Act>,
-    /// What is known of the recording; null while it is made.
+    /// What is known of the recording; null while it is made, unless it is held.
     pub recording: Option<RecordingEntry>,
 }
 
@@ -358,7 +358,7 @@ pub struct Acts {
 pub struct RecordingEntry {
     /// Of which session.
     pub session: String,
-    /// Its size.
+    /// Its size; 0 while it is made.
     pub bytes: u64,
     /// From its beginning to its last event, in milliseconds.
     pub lasted_ms: u64,
@@ -367,7 +367,7 @@ pub struct RecordingEntry {
     pub keep_until: String,
     /// Why it may not be removed whatever the time, if somebody said so.
     pub hold: Option<String>,
-    /// Whether it was removed.
+    /// Whether it was removed, or is being removed.
     pub removed: bool,
 }
 

@@ -339,6 +339,11 @@ impl Archive for SqliteStore {
         self.readers.read(move |connection| archive::expired(connection, now, limit)).await
     }
 
+    async fn claim(&self, session: &SessionId, now: Time) -> Result<bool, Refusal> {
+        let session = session.clone();
+        self.writer.write(move |write| archive::claim(write, &session, now)).await
+    }
+
     async fn removed(&self, session: &SessionId) -> Result<(), Refusal> {
         let session = session.clone();
         self.writer.write(move |write| archive::removed(write, &session)).await

@@ -17,6 +17,8 @@ macro_rules! for_each_archive_case {
             acts_are_found_by_their_words
             a_search_is_no_language
             holds_and_retention
+            what_is_claimed_for_removal_cannot_be_held
+            a_recording_that_is_made_can_be_held
             a_session_stays_as_long_as_its_recording
             output_is_due_until_each_place_has_it
         }
@@ -134,6 +136,66 @@ pub async fn holds_and_retention<S: Archive + Store>(archive: &S) {
     let kinds: Vec<&str> = events.iter().map(|event| event.deed.kind.word()).collect();
     assert_eq!(kinds, ["recording_held", "recording_released", "recording_removed"]);
     assert_eq!(events[0].deed.facts["owner"], "alice");
+}
+
+/// Whoever holds a recording before it is claimed keeps it, and whoever comes later is told so.
+pub async fn what_is_claimed_for_removal_cannot_be_held<S: Archive + Store>(archive: &S) {
+    let all: Vec<Kept> = (1..=3).map(|random| kept("alice", random, &[(ActKind::Command, "one")])).collect();
+    for (kept, until) in all.iter().zip([10, 20, 30]) {
+        archive.note(kept, Time::from_micros(until)).await.expect("noted");
+    }
+    let ids: Vec<SessionId> = all.into_iter().map(|kept| kept.head.session).collect();
+    let (now, by) = (Time::from_micros(25), Actor::Principal(PrincipalName::parse("olga").expect("a name")));
+    assert_eq!(archive.expired(now, 10).await.expect("answered"), ids[..2]);
+    archive.hold(&ids[1], Some("case 7"), &by).await.expect("held");
+    assert_eq!(archive.claim(&ids[0], now).await, Ok(true));
+    assert_eq!(archive.claim(&ids[0], now).await, Ok(true), "again");
+    assert_eq!(archive.claim(&ids[1], now).await, Ok(false), "it is held");
+    assert_eq!(archive.claim(&ids[2], now).await, Ok(false), "its time has not come");
+    let late = archive.hold(&ids[0], Some("case 7"), &by).await;
+    assert!(matches!(late, Err(Refusal::NotFound { .. })), "{late:?}");
+    let entry = archive.entry(&ids[0]).await.expect("answered").expect("known");
+    assert_eq!((entry.removed, entry.keep_until), (true, Time::from_micros(10)));
+    // A removal that went wrong is tried again, after the others.
+    archive.hold(&ids[1], None, &by).await.expect("released");
+    assert_eq!(archive.expired(now, 10).await.expect("answered"), [ids[1].clone(), ids[0].clone()]);
+    assert_eq!(archive.expired(now, 1).await.expect("answered"), [ids[1].clone()]);
+    archive.removed(&ids[0]).await.expect("removed");
+    assert_eq!(archive.claim(&ids[0], now).await, Ok(false), "it is gone");
+    assert_eq!(archive.expired(now, 10).await.expect("answered"), [ids[1].clone()]);
+    let entry = archive.entry(&ids[0]).await.expect("answered").expect("known");
+    assert_eq!((entry.removed, entry.keep_until), (true, Time::from_micros(10)));
+}
+
+/// A hold may come before the recording is whole, and stays.
+pub async fn a_recording_that_is_made_can_be_held<S: Archive + Store>(archive: &S) {
+    let node = NodeId::new(1);
+    let epoch = archive.start_node(&node).await.expect("a node starts").epoch;
+    let by = Actor::Principal(PrincipalName::parse("olga").expect("a name"));
+    let whole = kept("alice", 1, &[(ActKind::Command, "one")]);
+    let id = &whole.head.session;
+    archive.open(draft("alice", 1, &node, epoch)).await.expect("opened");
+    let early = archive.hold(id, Some("case 7"), &by).await;
+    assert!(matches!(early, Err(Refusal::NotFound { .. })), "nothing is recorded: {early:?}");
+    archive.apply(id, vec![Event::RecordingBegan]).await.expect("recorded");
+    archive.hold(id, Some("case 6"), &by).await.expect("held");
+    archive.hold(id, None, &by).await.expect("released");
+    assert_eq!(archive.entry(id).await, Ok(None));
+    let held = archive.hold(id, Some("case 7"), &by).await.expect("held again");
+    assert_eq!((held.hold.as_deref(), held.bytes), (Some("case 7"), 0));
+    assert_eq!(archive.entry(id).await, Ok(Some(held)));
+    assert_eq!(archive.expired(Time::MAX, 10).await, Ok(Vec::new()));
+    archive.note(&whole, Time::from_micros(5)).await.expect("noted");
+    let entry = archive.entry(id).await.expect("answered").expect("known");
+    assert_eq!((entry.hold.as_deref(), entry.bytes, entry.keep_until), (Some("case 7"), 7, Time::from_micros(5)));
+    assert_eq!(archive.acts(id, 10).await.expect("listed"), whole.acts);
+    assert_eq!(archive.claim(id, Time::MAX).await, Ok(false));
+    archive.hold(id, None, &by).await.expect("released");
+    assert_eq!(archive.expired(Time::MAX, 10).await.expect("answered"), std::slice::from_ref(id));
+    let events = archive.events(0, 100).await.expect("a record").events;
+    let held = events.iter().find(|event| event.deed.kind.word() == "recording_held").expect("on record");
+    assert_eq!((held.deed.facts["owner"].as_str(), held.deed.facts["reason"].as_str()), ("alice", "case 6"));
+    assert!(held.deed.facts.contains_key("target"));
 }
 
 /// A row is not pruned from under a recording that somebody may still want to play.

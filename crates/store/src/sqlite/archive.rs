@@ -2,14 +2,18 @@
 //!
 //! A search is a walk over the full-text index, newest first: acts are numbered as they are noted, so the index's own
 //! order is near enough to time, and a page costs what its words cost, not what the table holds.
+//!
+//! A removal that has begun shows in `keep_until`: all its bits are turned, so that it is below zero, is in the index of
+//! what expires, and can be turned back. A recording that is held while it is made has a row without bytes until it is
+//! noted.
 
 use super::refusal::from_sqlite;
 use super::row::{self, SESSION_COLUMNS, integer, json_map, map_from_json};
-use super::write::record;
+use super::write::{record, stored};
 use super::writer::Write;
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::recording::{Act, ActKind, Entry, Found, Kept, LogKind, LogsBehind, Search, Source};
-use ravelin_model::session::Actor;
+use ravelin_model::session::{Actor, Recording};
 use ravelin_model::{PrincipalName, Refusal, Session, SessionId, TargetName, Time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -30,7 +34,8 @@ pub(super) fn note(write: &Write<'_>, kept: &Kept, keep_until: Time) -> Result<(
             .prepare_cached(
                 "INSERT INTO recordings (session, began, principal, target, bytes, lasted, keep_until) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (session) DO UPDATE SET \
-                 bytes = excluded.bytes, lasted = excluded.lasted, keep_until = excluded.keep_until",
+                 began = excluded.began, bytes = excluded.bytes, lasted = excluded.lasted, \
+                 keep_until = excluded.keep_until",
             )?
             .execute((
                 id,
@@ -63,21 +68,23 @@ const ENTRY: &str =
 
 struct Known {
     entry: Entry,
+    is_gone: bool,
     principal: String,
     target: String,
 }
 
 fn known(connection: &Connection, session: &SessionId) -> Result<Option<Known>, Refusal> {
     let read = |row: &Row<'_>| -> rusqlite::Result<Known> {
+        let (keep_until, is_gone): (i64, bool) = (row.get(2)?, row.get(4)?);
         let entry = Entry {
             session: session.clone(),
             bytes: row.get::<_, i64>(0)?.unsigned_abs(),
             lasted: Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs()),
-            keep_until: Time::from_micros(row.get(2)?),
+            keep_until: Time::from_micros(if keep_until < 0 { !keep_until } else { keep_until }),
             hold: row.get(3)?,
-            removed: row.get(4)?,
+            removed: is_gone || keep_until < 0,
         };
-        Ok(Known { entry, principal: row.get(5)?, target: row.get(6)? })
+        Ok(Known { entry, is_gone, principal: row.get(5)?, target: row.get(6)? })
     };
     connection
         .prepare_cached(ENTRY)
@@ -199,21 +206,57 @@ pub(super) fn search(connection: &Connection, search: &Search) -> Result<Vec<Fou
 }
 
 pub(super) fn hold(write: &Write<'_>, session: &SessionId, reason: Option<&str>, by: &Actor) -> Result<Entry, Refusal> {
-    let known = known(write.tx, session)?.filter(|known| !known.entry.removed);
+    let known = match known(write.tx, session)? {
+        None => being_made(write.tx, session)?,
+        known => known,
+    };
+    let known = known.filter(|known| !known.entry.removed);
     let mut known = known.ok_or_else(|| Refusal::not_found("recording", session))?;
     if known.entry.hold.as_deref() == reason {
         return Ok(known.entry);
     }
-    write
-        .tx
-        .prepare_cached("UPDATE recordings SET hold = ?2 WHERE session = ?1")
-        .and_then(|mut statement| statement.execute((session.as_str(), reason)))
-        .map_err(from_sqlite)?;
+    let is_whole = known.entry.bytes > 0;
+    let writing = || match (is_whole, reason) {
+        (true, _) => write
+            .tx
+            .prepare_cached("UPDATE recordings SET hold = ?2 WHERE session = ?1")?
+            .execute((session.as_str(), reason)),
+        // Nothing is known of it but that it is held.
+        (false, None) => {
+            write.tx.prepare_cached("DELETE FROM recordings WHERE session = ?1")?.execute([session.as_str()])
+        }
+        (false, Some(reason)) => write
+            .tx
+            .prepare_cached(
+                "INSERT INTO recordings (session, began, principal, target, bytes, lasted, keep_until, hold) \
+                 VALUES (?1, ?2, ?3, ?4, 0, 0, ?2, ?5) ON CONFLICT (session) DO UPDATE SET hold = excluded.hold",
+            )?
+            .execute((session.as_str(), known.entry.keep_until.as_micros(), &known.principal, &known.target, reason)),
+    };
+    writing().map_err(from_sqlite)?;
     let kind = if reason.is_some() { AuditKind::RecordingHeld } else { AuditKind::RecordingReleased };
     let said = reason.map(|reason| ("reason".to_owned(), reason.to_owned()));
     record(write, &deed(kind, by.clone(), session, &known, said))?;
     known.entry.hold = reason.map(str::to_owned);
     Ok(known.entry)
+}
+
+/// A recording that is not noted yet.
+fn being_made(connection: &Connection, session: &SessionId) -> Result<Option<Known>, Refusal> {
+    let found = stored(connection, session)?.filter(|session| session.recording == Recording::Live);
+    Ok(found.map(|found| Known {
+        entry: Entry {
+            session: session.clone(),
+            bytes: 0,
+            lasted: Duration::ZERO,
+            keep_until: found.created,
+            hold: None,
+            removed: false,
+        },
+        is_gone: false,
+        principal: found.draft.principal.to_string(),
+        target: found.draft.target.name.to_string(),
+    }))
 }
 
 fn deed(kind: AuditKind, actor: Actor, session: &SessionId, known: &Known, more: Option<(String, String)>) -> Deed {
@@ -222,29 +265,56 @@ fn deed(kind: AuditKind, actor: Actor, session: &SessionId, known: &Known, more:
     Deed { kind, actor, session: Some(session.clone()), facts }
 }
 
+/// Whether a recording may be removed at the time `?1`, by the columns of its row.
+const IS_OVER: &str = "keep_until BETWEEN 0 AND ?1 - 1 AND removed = 0 AND hold IS NULL AND bytes > 0 \
+     AND NOT EXISTS (SELECT 1 FROM logs_due AS d WHERE d.session = recordings.session)";
+
 pub(super) fn expired(connection: &Connection, now: Time, limit: u32) -> Result<Vec<SessionId>, Refusal> {
     let reading = || -> rusqlite::Result<Vec<String>> {
-        connection
-            .prepare_cached(
-                "SELECT session FROM recordings INDEXED BY recordings_expiry \
-                 WHERE keep_until < ?1 AND removed = 0 AND hold IS NULL \
-                 AND NOT EXISTS (SELECT 1 FROM logs_due AS d WHERE d.session = recordings.session) \
-                 ORDER BY keep_until LIMIT ?2",
-            )?
+        let sql = format!(
+            "SELECT session FROM recordings INDEXED BY recordings_expiry WHERE {IS_OVER} ORDER BY keep_until LIMIT ?2"
+        );
+        let mut ids: Vec<String> = connection
+            .prepare_cached(&sql)?
             .query_map((now.as_micros(), limit), |row| row.get(0))?
-            .collect()
+            .collect::<rusqlite::Result<_>>()?;
+        // One whose removal goes wrong again and again comes after the others, and is not the first of its kind each time.
+        let begun = "SELECT session FROM recordings INDEXED BY recordings_expiry \
+                     WHERE keep_until < 0 AND removed = 0 AND hold IS NULL ORDER BY random() LIMIT ?1";
+        let left = limit.saturating_sub(u32::try_from(ids.len()).unwrap_or(limit));
+        let more =
+            connection.prepare_cached(begun)?.query_map([left], |row| row.get(0))?.collect::<Result<Vec<_>, _>>();
+        ids.extend(more?);
+        Ok(ids)
     };
     let ids = reading().map_err(from_sqlite)?;
     ids.iter().map(|id| SessionId::parse(id).map_err(Refusal::internal)).collect()
 }
 
+pub(super) fn claim(write: &Write<'_>, session: &SessionId, now: Time) -> Result<bool, Refusal> {
+    let Some(known) = known(write.tx, session)?.filter(|known| !known.is_gone) else { return Ok(false) };
+    if known.entry.removed {
+        return Ok(true);
+    }
+    let sql = format!("UPDATE recordings SET keep_until = ~keep_until WHERE session = ?2 AND {IS_OVER}");
+    let claimed =
+        write.tx.prepare_cached(&sql).and_then(|mut statement| statement.execute((now.as_micros(), session.as_str())));
+    Ok(claimed.map_err(from_sqlite)? > 0)
+}
+
 pub(super) fn removed(write: &Write<'_>, session: &SessionId) -> Result<(), Refusal> {
-    let Some(known) = known(write.tx, session)?.filter(|known| !known.entry.removed) else { return Ok(()) };
-    for sql in ["DELETE FROM acts WHERE session = ?1", "UPDATE recordings SET removed = 1 WHERE session = ?1"] {
+    let Some(known) = known(write.tx, session)?.filter(|known| !known.is_gone) else { return Ok(()) };
+    for (sql, values) in [
+        ("DELETE FROM acts WHERE session = ?1", vec![Value::from(session.to_string())]),
+        (
+            "UPDATE recordings SET removed = 1, keep_until = ?2 WHERE session = ?1",
+            vec![Value::from(session.to_string()), Value::from(known.entry.keep_until.as_micros())],
+        ),
+    ] {
         write
             .tx
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([session.as_str()]))
+            .and_then(|mut statement| statement.execute(params_from_iter(values)))
             .map_err(from_sqlite)?;
     }
     record(write, &deed(AuditKind::RecordingRemoved, Actor::System, session, &known, None)).map(|_| ())

@@ -29,7 +29,7 @@ use ravelin_model::{DocumentName, Login, PrincipalName, Target};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -252,9 +252,8 @@ fn way(plan: &Plan, target: &Target, document: &SessionDocument) -> Result<(Way,
             Ok((Way::Through(opening), Some(login(target, document)?), Kind::Tunnel, Action::ForwardLocal))
         }
         Plan::Forward { to: Destination::Remote { host, port }, .. } => {
-            if is_denied(host) {
-                let text = format!("Forwarding to {host} is not allowed: it answers machines with their credentials.");
-                return Err(of_model("BadRequest", text));
+            if let Some(because) = denied(host) {
+                return Err(of_model("BadRequest", format!("Forwarding to {host} is not allowed: {because}.")));
             }
             let opening = Opening::Connect { host: host.clone(), port: *port };
             Ok((Way::Through(opening), Some(login(target, document)?), Kind::Tunnel, Action::ForwardLocal))
@@ -266,12 +265,60 @@ fn way(plan: &Plan, target: &Target, document: &SessionDocument) -> Result<(Way,
     }
 }
 
-/// Whether a host is none that a target may be sent to. The target's own loopback is as good as any of its ports.
-fn is_denied(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(address) => !address.to_canonical().is_loopback() && is_never_reached(address),
-        Err(_) => NEVER_REACHED.iter().any(|name| name.eq_ignore_ascii_case(host.trim_end_matches('.'))),
+/// Why a host is none that a target may be sent to. The target's own loopback is as good as any of its ports.
+fn denied(host: &str) -> Option<&'static str> {
+    const METADATA: &str = "it answers machines with their credentials";
+    let host = host.trim_end_matches('.');
+    let never = match address(host) {
+        Ok(Some(address)) => !address.to_canonical().is_loopback() && is_never_reached(address),
+        Ok(None) => NEVER_REACHED.iter().any(|name| name.eq_ignore_ascii_case(host)),
+        Err(NoAddress) => return Some("it is neither a name nor an address"),
+    };
+    never.then_some(METADATA)
+}
+
+/// A host that looks like an address and is none.
+struct NoAddress;
+
+/// The address that a host is for the resolvers of systems, which know more forms than our parser does: a zone behind an
+/// IPv6 address, and an IPv4 address of one to four numbers, each of them decimal, octal or hexadecimal. `None` for a
+/// name, which never ends in a number (RFC 1123, section 2.1).
+///
+/// Source: `inet_aton(3)` and `getaddrinfo(3)` of Linux, read 2026-12.
+fn address(host: &str) -> Result<Option<IpAddr>, NoAddress> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(Some(address));
     }
+    if host.contains([':', '%']) {
+        let bare = host.split_once('%').and_then(|(bare, _zone)| bare.parse::<Ipv6Addr>().ok());
+        return bare.map(|address| Some(IpAddr::V6(address))).ok_or(NoAddress);
+    }
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hexadecimal = |text: &str| text.starts_with("0x") || text.starts_with("0X");
+    if !hexadecimal(last) && !last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let number = |part: &str| {
+        let (digits, radix) = match part {
+            _ if hexadecimal(part) => (&part[2..], 16),
+            _ if part.len() > 1 && part.starts_with('0') => (&part[1..], 8),
+            _ => (part, 10),
+        };
+        // The parser takes a sign, too.
+        let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if plain { u32::from_str_radix(digits, radix).map_err(|_no_number| NoAddress) } else { Err(NoAddress) }
+    };
+    let mut numbers = host.split('.').map(number).collect::<Result<Vec<u32>, NoAddress>>()?;
+    // The last number fills all bytes that the others leave.
+    let rest = numbers.pop().filter(|_| numbers.len() < 4).ok_or(NoAddress)?;
+    let mut bytes = rest.to_be_bytes();
+    for (place, number) in numbers.into_iter().enumerate() {
+        let byte = u8::try_from(number).map_err(|_too_large| NoAddress)?;
+        if std::mem::replace(&mut bytes[place], byte) != 0 {
+            return Err(NoAddress);
+        }
+    }
+    Ok(Some(IpAddr::from(bytes)))
 }
 
 /// As whom to log in: as the document says, or by the first way that needs nobody's agent.
@@ -392,18 +439,65 @@ mod tests {
     fn metadata_and_link_local_addresses_are_denied_in_any_dress() {
         for host in [
             "169.254.169.254",
+            "169.254.169.254.",
             "169.254.170.2",
+            "2852039166",
+            "0xa9fea9fe",
+            "0XA9.0xFE.43518",
+            "169.16689662",
+            "0251.0376.0251.0376",
+            "025177524776",
+            "0",
+            "0x.0x.0x.0x",
             "fd00:ec2::254",
+            "fd00:ec2::254%1",
             "fe80::1",
+            "fe80::1%lo",
             "::ffff:169.254.169.254",
             "0.0.0.0",
             "metadata.google.internal",
             "METADATA.google.internal.",
+            "169.254.169.999",
+            "169.254.169.09",
+            "1.169.254.169.254",
+            "metadata.1",
+            "127.0.0.1%lo",
+            "x%1",
         ] {
-            assert!(is_denied(host), "{host}");
+            assert!(denied(host).is_some(), "{host}");
         }
-        for host in ["localhost", "127.0.0.1", "::1", "10.0.0.7", "db.internal", "2001:db8::1"] {
-            assert!(!is_denied(host), "{host}");
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "127.1",
+            "0x7f000001",
+            "::1",
+            "10.0.0.7",
+            "10.7",
+            "db.internal",
+            "db-1.internal.",
+            "0xa9fea9fe.internal",
+            "7.example",
+            "a9fea9fe",
+            "2001:db8::1",
+        ] {
+            assert_eq!(denied(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_what_systems_take_it_for() {
+        for (host, wanted) in [
+            ("10.1.2.3", [10, 1, 2, 3]),
+            ("10.1.515", [10, 1, 2, 3]),
+            ("10.0x10203", [10, 1, 2, 3]),
+            ("167838211", [10, 1, 2, 3]),
+            ("012.01.02.03", [10, 1, 2, 3]),
+        ] {
+            assert_eq!(address(host).ok().flatten(), Some(IpAddr::from(wanted)), "{host}");
+        }
+        for host in ["1.2.3.256", "1.2.65536", "1.16777216", "4294967296", "256.1", "1..2", "+1.2", "08"] {
+            assert!(address(host).is_err(), "{host}");
         }
     }
 }

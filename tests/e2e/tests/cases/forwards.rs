@@ -69,7 +69,12 @@ fn a_host_behind_the_target_is_reached_with_every_byte_and_metadata_services_nev
     let document = "AWS-StartPortForwardingSessionToRemoteHost";
     for host in [
         "169.254.169.254",
+        "2852039166",
+        "0xa9fea9fe",
+        "169.16689662",
+        "0251.0376.0251.0376",
         "fd00:ec2::254",
+        "fd00:ec2::254%1",
         "::ffff:169.254.169.254",
         "169.254.170.2",
         "metadata.google.internal",

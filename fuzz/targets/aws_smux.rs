@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
 fn read(data: &[u8], piece: usize) -> (Vec<smux::Frame>, Option<smux::Fault>) {
     let (mut decoder, mut frames) = (Decoder::new(), Vec::new());
     for piece in data.chunks(piece) {
-        decoder.push(piece);
+        decoder.push(piece.to_vec().into());
         loop {
             match decoder.poll_frame() {
                 Ok(Some(frame)) => frames.push(frame),

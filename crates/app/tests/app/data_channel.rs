@@ -288,7 +288,7 @@ impl Peer {
             }
             PayloadType::HandshakeComplete => self.ready = true,
             PayloadType::Output if self.muxed => {
-                self.frames.push(payload);
+                self.frames.push(payload.clone());
                 while let Some(frame) = self.frames.poll_frame().expect("the server's frames are sound") {
                     let stream = self.streams.entry(frame.stream).or_default();
                     stream.0.extend_from_slice(&frame.data);

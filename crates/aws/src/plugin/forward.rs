@@ -193,7 +193,7 @@ impl<'a> Mux<'a> {
                 }
                 event = self.line.next(), if self.frames.is_empty() => match event? {
                     Event::Output(bytes) => {
-                        self.decoder.push(&bytes);
+                        self.decoder.push(bytes);
                         self.read_frames()?;
                     }
                     Event::PortRefused => console.say("\nConnection to destination port failed.\n").await,

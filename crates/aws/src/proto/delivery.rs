@@ -52,6 +52,10 @@ const CONTROL_BYTES: usize = 64 * 1024;
 const CONTROL_MESSAGES: usize = 64;
 /// Acknowledgements that wait to be written; more are forgotten, and asked for again by the peer.
 const ACKNOWLEDGEMENTS_MAX: usize = 4096;
+const _: () = assert!(ACKNOWLEDGEMENTS_MAX * size_of::<Owed>() <= 128 * 1024);
+/// From here on a payload is kept as a part of the buffer that it came in, so that bulk is not copied. That buffer may be
+/// as large as a message and what was read with it, and lives as long as any part of it: a smaller payload is copied.
+pub const SHARED_BYTES_MIN: usize = 32 * 1024;
 /// How long a probe may be on its way before another is made.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 /// The least that the clock of the estimator tells apart.
@@ -235,7 +239,7 @@ pub struct Delivery {
     probe: Probe,
     last_word: Option<LastWord>,
     // In.
-    acknowledgements: VecDeque<Bytes>,
+    acknowledgements: VecDeque<Owed>,
     expected: u64,
     ahead: BTreeMap<u64, (PayloadType, Bytes)>,
     ahead_bytes: usize,
@@ -246,6 +250,18 @@ pub struct Delivery {
     lent: bool,
     /// Whether the peer acknowledges again what it has seen before.
     answers_again: bool,
+}
+
+/// An acknowledgement that is not written yet. As a message it is ten times as large.
+#[derive(Debug)]
+struct Owed {
+    sequence: u64,
+    id: Uuid,
+}
+
+/// A payload as it may be kept: what is counted for it is what it holds.
+fn kept(payload: Bytes) -> Bytes {
+    if payload.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 fn weight(payload: &Bytes) -> usize {
@@ -526,7 +542,7 @@ impl Delivery {
                 Ok(self.handle_acknowledgement(&acknowledged, now))
             }
             (MessageType::InputStreamData, End::Server) | (MessageType::OutputStreamData, End::Client) => {
-                Ok(self.handle_data(message, now))
+                Ok(self.handle_data(message))
             }
             (MessageType::ChannelClosed, End::Client) => {
                 let closed = channel::channel_closed(&message.payload)?;
@@ -552,7 +568,7 @@ impl Delivery {
         }
     }
 
-    fn handle_data(&mut self, message: Message, now: Instant) -> Handled {
+    fn handle_data(&mut self, message: Message) -> Handled {
         let Message { sequence, payload_type, payload, id, .. } = message;
         let handled = match sequence.cmp(&self.expected) {
             std::cmp::Ordering::Less => Handled::Seen,
@@ -564,7 +580,7 @@ impl Delivery {
                 if self.waiting_bytes >= most {
                     return Handled::Refused;
                 }
-                self.take(payload_type, payload);
+                self.take(payload_type, kept(payload));
                 while let Some((payload_type, payload)) = self.ahead.remove(&self.expected) {
                     self.ahead_bytes -= payload.len();
                     self.take(payload_type, payload);
@@ -579,11 +595,13 @@ impl Delivery {
                     return Handled::Refused;
                 }
                 self.ahead_bytes += payload.len();
-                self.ahead.insert(sequence, (payload_type, payload));
+                self.ahead.insert(sequence, (payload_type, kept(payload)));
                 Handled::Ahead
             }
         };
-        self.acknowledge(sequence, id, now);
+        if self.acknowledgements.len() < ACKNOWLEDGEMENTS_MAX {
+            self.acknowledgements.push_back(Owed { sequence, id });
+        }
         handled
     }
 
@@ -593,19 +611,15 @@ impl Delivery {
         self.events.push_back(Event::Data { payload_type, payload });
     }
 
-    fn acknowledge(&mut self, sequence: u64, id: Uuid, now: Instant) {
-        if self.acknowledgements.len() >= ACKNOWLEDGEMENTS_MAX {
-            return;
-        }
+    fn acknowledgement(&mut self, owed: &Owed, now: Instant) -> Bytes {
         let content = wire::AcknowledgeContent {
             message_type: self.end.receives().as_str().to_owned(),
-            message_id: id.hyphenated().to_string(),
-            sequence_number: i64::try_from(sequence).unwrap_or(i64::MAX),
+            message_id: owed.id.hyphenated().to_string(),
+            sequence_number: i64::try_from(owed.sequence).unwrap_or(i64::MAX),
             is_sequential_message: true,
         };
         let payload = channel::encode(&content);
-        let message = self.message(MessageType::Acknowledge, 0, SYN | FIN, PayloadType::Unset, payload, now);
-        self.acknowledgements.push_back(message.encode());
+        self.message(MessageType::Acknowledge, 0, SYN | FIN, PayloadType::Unset, payload, now).encode()
     }
 
     fn handle_acknowledgement(&mut self, acknowledged: &wire::AcknowledgeContent, now: Instant) -> Handled {
@@ -676,8 +690,8 @@ impl Delivery {
         if !self.attached {
             return None;
         }
-        if let Some(acknowledgement) = self.acknowledgements.pop_front() {
-            return Some(Transmit::Message(acknowledgement));
+        if let Some(owed) = self.acknowledgements.pop_front() {
+            return Some(Transmit::Message(self.acknowledgement(&owed, now)));
         }
         if self.retry_at().is_some_and(|at| at <= now) {
             // The wait is over for the oldest, and it was written before: a probe tells whether it arrives.

@@ -423,7 +423,7 @@ impl Host {
                 }
                 self.events.push_back(Event::Data { stream: ONLY, bytes });
             }
-            Phase::Open(Streams::Mux(mux)) => mux.decoder.push(&bytes),
+            Phase::Open(Streams::Mux(mux)) => mux.decoder.push(bytes),
             Phase::Shaking { .. } | Phase::Over => {}
         }
     }

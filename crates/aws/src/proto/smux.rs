@@ -88,11 +88,15 @@ fn header(command: Command, stream: u32, length: u16, out: &mut BytesMut) {
 
 /// Reads frames out of a byte stream that comes in pieces.
 ///
-/// It holds what was pushed and not yet read: at most one unfinished frame when [`Decoder::poll_frame`] is called until it
-/// has none, as it should be before the next push.
+/// It holds what was pushed and not yet read: the last piece, and at most one unfinished frame when [`Decoder::poll_frame`]
+/// is called until it has none, as it should be before the next push. A frame's data holds itself only, and nothing of the
+/// pieces that it came in: whoever keeps it keeps what it counts.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    pending: BytesMut,
+    /// The next frame, as far as it was read.
+    frame: BytesMut,
+    /// What follows.
+    piece: Bytes,
 }
 
 impl Decoder {
@@ -103,14 +107,14 @@ impl Decoder {
     }
 
     /// Takes the next piece of the stream.
-    pub fn push(&mut self, piece: &[u8]) {
-        self.pending.extend_from_slice(piece);
+    pub fn push(&mut self, piece: Bytes) {
+        self.piece = if self.piece.is_empty() { piece } else { [&self.piece[..], &piece].concat().into() };
     }
 
     /// Bytes that wait for the rest of their frame, or for [`Decoder::poll_frame`].
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.pending.len()
+        self.frame.len() + self.piece.len()
     }
 
     /// The next whole frame; `None` until more is pushed.
@@ -118,11 +122,12 @@ impl Decoder {
     /// # Errors
     /// [`Fault`], now and on every later call.
     pub fn poll_frame(&mut self) -> Result<Option<Frame>, Fault> {
+        let has_header = self.read_to(HEADER_BYTES);
         // What is wrong is said as soon as it is there, and not only when a whole header is.
-        if let Some(version) = self.pending.first().filter(|version| **version != VERSION) {
+        if let Some(version) = self.frame.first().filter(|version| **version != VERSION) {
             return Err(Fault::Version(*version));
         }
-        let command = match self.pending.get(1) {
+        let command = match self.frame.get(1) {
             None => return Ok(None),
             Some(0) => Command::Syn,
             Some(1) => Command::Fin,
@@ -130,16 +135,25 @@ impl Decoder {
             Some(3) => Command::Nop,
             Some(other) => return Err(Fault::Command(*other)),
         };
-        if self.pending.len() < HEADER_BYTES {
+        if !has_header {
             return Ok(None);
         }
-        let length = usize::from(u16::from_le_bytes([self.pending[2], self.pending[3]]));
-        if self.pending.len() < HEADER_BYTES + length {
+        let length = usize::from(u16::from_le_bytes([self.frame[2], self.frame[3]]));
+        if !self.read_to(HEADER_BYTES + length) {
             return Ok(None);
         }
-        self.pending.advance(4);
-        let stream = self.pending.get_u32_le();
-        Ok(Some(Frame { command, stream, data: self.pending.split_to(length).freeze() }))
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.advance(4);
+        let stream = frame.get_u32_le();
+        Ok(Some(Frame { command, stream, data: frame.freeze() }))
+    }
+
+    /// Reads on until so many bytes of the frame are there, and says whether they are.
+    fn read_to(&mut self, bytes: usize) -> bool {
+        let missing = bytes.saturating_sub(self.frame.len());
+        self.frame.reserve(missing);
+        self.frame.extend_from_slice(&self.piece.split_to(missing.min(self.piece.len())));
+        self.frame.len() >= bytes
     }
 }
 
@@ -168,11 +182,31 @@ mod tests {
             (&b"SSH-2.0-x"[..], Fault::Version(b'S')),
         ] {
             let mut decoder = Decoder::new();
-            decoder.push(bytes);
+            decoder.push(Bytes::from_static(bytes));
             assert_eq!(decoder.poll_frame(), Err(fault));
-            decoder.push(b"\x01\x00\x00\x00\x03\x00\x00\x00");
+            decoder.push(Bytes::from_static(b"\x01\x00\x00\x00\x03\x00\x00\x00"));
             assert_eq!(decoder.poll_frame(), Err(fault));
         }
+    }
+
+    #[test]
+    fn a_frame_holds_nothing_but_itself() {
+        let mut wire = BytesMut::new();
+        for n in 0..100 {
+            encode_data(3, &vec![7; 1 + n * n], &mut wire);
+            // What nobody keeps makes pieces large.
+            encode_data(5, &[0; SENT_BYTES_MAX], &mut wire);
+        }
+        let mut decoder = Decoder::new();
+        for piece in wire.chunks(65_000) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            while let Some(frame) = decoder.poll_frame().expect("our own frames") {
+                let bytes = frame.data.len();
+                let own = frame.data.try_into_mut().expect("nobody else has any of it");
+                assert!(own.capacity() <= bytes + 64, "{bytes} bytes hold {}", own.capacity());
+            }
+        }
+        assert_eq!(decoder.waiting(), 0);
     }
 
     proptest! {
@@ -198,7 +232,7 @@ mod tests {
             let mut cuts = cuts.iter().cycle();
             while !wire.is_empty() {
                 let cut = (*cuts.next().expect("a cycle")).min(wire.len());
-                decoder.push(&wire.split_to(cut));
+                decoder.push(wire.split_to(cut).freeze());
                 while let Some(frame) = decoder.poll_frame().expect("our own frames") {
                     read.push(frame);
                 }
@@ -214,7 +248,7 @@ mod tests {
             let mut wire = BytesMut::new();
             encode_data(5, &data, &mut wire);
             let mut decoder = Decoder::new();
-            decoder.push(&wire);
+            decoder.push(wire.freeze());
             let mut joined = Vec::new();
             while let Some(frame) = decoder.poll_frame().expect("our own frames") {
                 prop_assert!(frame.data.len() <= SENT_BYTES_MAX && !frame.data.is_empty());

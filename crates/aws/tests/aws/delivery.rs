@@ -1,11 +1,11 @@
 //! Delivery over bad connections: what is sent arrives once and in order, whatever is lost, doubled, reordered or cut.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use ravelin_aws::proto::channel;
 use ravelin_aws::proto::delivery::{
     Delivery, EVENT_BYTES, End, Epoch, Event, Handled, Ignored, Limits, NotSent, RETRY_INITIAL, RETRY_MAX, RETRY_MIN,
-    Transmit,
+    SHARED_BYTES_MIN, Transmit,
 };
 use ravelin_aws::proto::message::{FIN, MESSAGE_BYTES_MAX, Message, MessageType, PayloadType, SYN};
 use ravelin_aws::wire::data_channel as wire;
@@ -609,6 +609,33 @@ fn a_hostile_peer_fills_nothing() {
         heard += 1;
     }
     assert_eq!(heard, 2);
+}
+
+#[test]
+fn a_small_payload_that_waits_holds_nothing_but_itself() {
+    let now = Instant::now();
+    for size in [1, 1000, SHARED_BYTES_MIN - 1] {
+        let mut machine = Delivery::new(End::Server, Limits::CLIENT, Epoch { instant: now, unix_ms: 1 }, Uuid::nil());
+        // Two messages in one large buffer, as they are read from a socket; the second is ahead of the first.
+        let mut buffer = BytesMut::with_capacity(4 * SHARED_BYTES_MIN);
+        buffer.extend_from_slice(&message(MessageType::InputStreamData, 1, "x".repeat(size)));
+        let first = buffer.split().freeze();
+        buffer.extend_from_slice(&message(MessageType::InputStreamData, 0, "x".repeat(size)));
+        assert_eq!(machine.handle(&first, now), Ok(Handled::Ahead));
+        assert_eq!(machine.handle(&buffer.freeze(), now), Ok(Handled::Taken));
+        drop(first);
+        for _ in 0..2 {
+            let Some(Event::Data { payload, .. }) = machine.poll_event() else { panic!("two payloads") };
+            let own = payload.try_into_mut().expect("nobody else has any of it");
+            assert_eq!((own.len(), own.capacity()), (size, size));
+        }
+    }
+    // A large one is not copied.
+    let mut machine = Delivery::new(End::Server, Limits::CLIENT, Epoch { instant: now, unix_ms: 1 }, Uuid::nil());
+    let large = message(MessageType::InputStreamData, 0, "x".repeat(SHARED_BYTES_MIN));
+    machine.handle(&large, now).expect("a message");
+    let Some(Event::Data { payload, .. }) = machine.poll_event() else { panic!("a payload") };
+    assert!(large.as_ptr_range().contains(&payload.as_ptr()));
 }
 
 #[test]

@@ -283,7 +283,7 @@ impl Server {
             }
             Play::Both { .. } => self.seen.lock().expect("no panic").taken.extend_from_slice(payload),
             Play::Mux => {
-                self.decoder.push(payload);
+                self.decoder.push(payload.clone());
                 while let Some(frame) = self.decoder.poll_frame().expect("frames") {
                     let mut back = BytesMut::new();
                     match frame.command {

@@ -10,7 +10,7 @@
 use super::upgrade::{closed, last_word, unix_ms};
 use super::{Arrival, TOKEN_LIFE, Taken};
 use crate::proto::delivery::{EVENT_BYTES, Epoch, Transmit};
-use crate::proto::host::{CHUNK_BYTES_MAX, Event, Host, ONLY, Purpose, Said};
+use crate::proto::host::{CHUNK_BYTES_MAX, Event, Host, ONLY, Purpose, STREAMS_MAX, Said};
 use async_trait::async_trait;
 use axum::extract::ws::{Message as Frame, WebSocket};
 use bytes::Bytes;
@@ -38,6 +38,9 @@ use uuid::Uuid;
 
 /// Bytes that came from the client and that the target has not taken, of all streams.
 const HELD_MAX: usize = 128 * 1024;
+/// What a session may be opening on its target at once. Besides the streams that there are it counts those that the client
+/// has closed meanwhile; while there are more, nothing is heard of what the client wants.
+const OPENINGS_MAX: usize = 2 * STREAMS_MAX;
 /// Channels that may hold more than 1 MiB at a time, because their client sends much and acknowledges late: 96 MiB in all.
 static LOANS: Semaphore = Semaphore::const_new(8);
 /// A target that takes nothing on one of several streams for this long loses that stream, so that the others go on.
@@ -297,7 +300,7 @@ impl<'a> Desk<'a> {
         word: &(dyn Fn(&str) -> crate::wire::data_channel::ChannelClosed + Sync),
         now: Instant,
     ) {
-        while self.held() < HELD_MAX {
+        while self.held() < HELD_MAX && openings.len() < OPENINGS_MAX {
             match self.host.poll_event(now) {
                 Some(event) => self.react(event, openings, word, now),
                 None => break,

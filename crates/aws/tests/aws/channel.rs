@@ -9,7 +9,7 @@ use axum::serve::{IncomingStream, Listener};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::uri::Scheme;
-use ravelin_aws::proto::channel;
+use ravelin_aws::proto::channel::{self, Flag};
 use ravelin_aws::proto::delivery::{Delivery, End, Epoch, Event, Limits, Transmit};
 use ravelin_aws::proto::message::PayloadType;
 use ravelin_aws::wire::data_channel as wire;
@@ -23,6 +23,7 @@ use ravelin_model::target::LoginWay;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -52,6 +53,8 @@ struct Stage {
     answers: watch::Sender<Option<Result<(), Unreached>>>,
     lost: CancellationToken,
     programs: mpsc::Sender<Program>,
+    /// How often something was to be opened there.
+    asked: AtomicUsize,
 }
 
 struct Stages(Arc<Stage>);
@@ -74,6 +77,7 @@ impl Dialer for Stages {
 #[async_trait::async_trait]
 impl Far for Stages {
     async fn open(&self, _opening: Opening) -> Result<Duct, NotOpened> {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
         let (says, said) = mpsc::channel(64);
         let (to_program, takes) = mpsc::channel(1);
         self.0.programs.send(Program { says, _takes: takes }).await.expect("the test goes on");
@@ -179,8 +183,12 @@ impl Bed {
             }
         });
         let (to_test, programs) = mpsc::channel(64);
-        let stage =
-            Arc::new(Stage { answers: watch::Sender::new(None), lost: CancellationToken::new(), programs: to_test });
+        let stage = Arc::new(Stage {
+            answers: watch::Sender::new(None),
+            lost: CancellationToken::new(),
+            programs: to_test,
+            asked: AtomicUsize::new(0),
+        });
         let world = World::going_out_by(Arc::new(Stages(Arc::clone(&stage))), port).await;
         let door = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = door.local_addr().expect("bound");
@@ -538,4 +546,31 @@ async fn what_a_target_said_before_it_was_lost_is_heard() {
     peer.cut();
     let shown = bed.until_shown(&peer.session, "Terminated").await;
     assert_eq!(shown["Details"], "target_closed by target:web-1: exit status 7");
+}
+
+#[tokio::test]
+async fn connections_that_do_not_come_up_are_bounded_however_often_they_are_closed() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.begin("AWS-StartPortForwardingSession", json!({"portNumber": ["1"]})).await;
+    let mut peer = bed.open(&started).await;
+    peer.version = "1.1.60.0";
+    peer.until("the session begins", |peer| peer.begun).await;
+    let asked = |bed: &Bed| bed.stage.asked.load(Ordering::Relaxed);
+    for _ in 0..600 {
+        peer.send(PayloadType::Output, &b"x"[..]);
+        peer.send(PayloadType::Flag, Flag::DisconnectToPort.encode());
+        peer.step().await;
+    }
+    let begun = Instant::now();
+    peer.until("a while", |_| begun.elapsed() > Duration::from_secs(1)).await;
+    // The target takes some, whatever becomes of them, and then nothing more comes of any.
+    let taken = bed.programs.max_capacity();
+    assert!((taken + 1..=taken + 128).contains(&asked(&bed)), "{} connections", asked(&bed));
+    // They go on as soon as some come up.
+    while asked(&bed) < 600 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} connections", asked(&bed));
+        while bed.programs.try_recv().is_ok() {}
+        peer.step().await;
+    }
 }

@@ -53,6 +53,8 @@ const PYTHON: Set = Set {
         "azure-mgmt-network==33.1.0",
         "azure-identity==1.27.0",
         "moto[server]==5.2.1",
+        // What rows for Log Analytics are held against.
+        "azure-monitor-ingestion==1.1.0",
         // The asynchronous half of the SDK stands on the first; the second is the tunnels' independent client.
         "aiohttp==3.14.5",
         "websocket-client==1.9.2",

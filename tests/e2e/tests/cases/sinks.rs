@@ -1,7 +1,7 @@
-//! Sinks against what people have at the other end: rsyslog, Azurite, moto's S3.
+//! Sinks against what people have at the other end: rsyslog, Azurite, moto's S3, and what a vendor's own client sends.
 
 use ravelin_e2e::carry::Valve;
-use ravelin_e2e::{Peer, Server, binary, eventually, free_port, need, run};
+use ravelin_e2e::{Peer, Server, binary, eventually, free_port, need, run, run_with};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -466,4 +466,45 @@ fn moto_that_is_killed_within_a_delivery_and_after_it_gets_everything_again() {
     let came_twice: Vec<u64> = numbers(&third).into_iter().filter(|at| numbers(&second).contains(at)).collect();
     assert_eq!(came_twice, by_number(&second[unanswered[0]]).into_keys().collect::<Vec<_>>());
     assert!(!numbers(&second).iter().any(|at| numbers(&first).contains(at)), "{first:?} {second:?}");
+}
+
+fn client(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+#[test]
+fn log_analytics_gets_what_the_vendors_own_client_would_send() {
+    let python = need!("E2E_PYTHON");
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
+    let notes = folder.path().join("notes");
+    let mut far = Command::new(&python);
+    far.arg(client("log_ingestion.py")).arg(port.to_string()).arg(&notes);
+    let _far = Peer::start(&mut far, port);
+    let (url, rule, stream) = (format!("http://127.0.0.1:{port}"), "dcr-0123", "Custom-RavelinBastion_CL");
+    let keys = format!(
+        "type = \"log_analytics\"\nurl = \"{url}\"\nauthority = \"{url}\"\nrule = \"{rule}\"\nstream = \"{stream}\"\n\
+         tenant = \"6a1c1e30-4d3b-4a51-9d3e-2f5a7c1b0d94\"\nclient_id = \"8d7f0a52-0d6e-4d7a-9a2b-6c8a6f2f3a11\"\n\
+         client_secret_file = \"analytics.secret\"\nlinger = \"100 ms\"\n"
+    );
+    let world = World::new(&[("analytics", keys)]);
+    world.secret("analytics.secret", "secret");
+    let mut server = world.serve();
+    world.wrong_login();
+    let noted = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&notes).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    eventually("the refused login is there", || held(folder.path()).contains("Login Failed").then_some(()));
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    // Each delivery of ours, sent once more by the vendor's client, is the same request.
+    let ours = noted();
+    for delivery in &ours {
+        let rows = delivery["rows"].to_string();
+        let mut vendors = Command::new(&python);
+        vendors.arg(client("log_ingestion_client.py")).args([&url, rule, stream]);
+        let said = run_with(&mut vendors, rows.as_bytes());
+        assert_eq!(said.code, 0, "{said:?}");
+        assert_eq!(noted().last(), Some(delivery));
+    }
+    assert_eq!(noted().len(), 2 * ours.len());
 }

@@ -232,7 +232,7 @@ pub(crate) fn sink_families(statuses: &[SinkStatus]) -> Vec<Family> {
             Gauge,
             "ravelin_sink_failing",
             "1 while the last try of a sink has failed, otherwise 0",
-            each(|sink| Value::Level(if sink.last_error.is_some() { 1.0 } else { 0.0 })),
+            each(|sink| Value::Level(if sink.failures > 0 { 1.0 } else { 0.0 })),
         ),
     ]
 }

@@ -34,7 +34,8 @@ pub struct SinkStatus {
     pub delivered: u64,
     /// When it took the last batch, if it took one since the node started.
     pub last_delivery: Option<Time>,
-    /// Why the last try failed; `None` when the last try went well.
+    /// Why the last try failed, or what its destination did not take although it went well otherwise; `None` when nothing
+    /// is to be said.
     pub last_error: Option<String>,
     /// Tries in a row that failed.
     pub failures: u64,

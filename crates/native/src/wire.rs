@@ -481,7 +481,7 @@ pub struct Sink {
     /// When it took the last batch since the node started.
     #[schema(format = DateTime)]
     pub last_delivery: Option<String>,
-    /// Why the last try failed; null when it went well.
+    /// Why the last try failed, or what was not taken although it went well; null otherwise.
     pub last_error: Option<String>,
     /// Tries in a row that failed.
     pub failures: u64,

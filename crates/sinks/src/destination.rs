@@ -68,6 +68,11 @@ impl Failure {
 #[async_trait]
 pub(crate) trait Destination: Send {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure>;
+
+    /// What an operator should know of the last delivery although it came to its end.
+    fn remark(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Work that blocks a thread, one piece at a time.

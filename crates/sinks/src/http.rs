@@ -2,6 +2,7 @@
 
 use crate::destination::Failure;
 use ravelin_model::text::printable;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use std::error::Error;
 use std::time::Duration;
@@ -40,9 +41,11 @@ pub(crate) fn host(url: &str) -> Result<String, Failure> {
     Ok(parsed.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// An answer: its status and the beginning of its body.
+/// An answer: its status, what its body is, and the beginning of that.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// Empty when it is not said.
+    pub(crate) content_type: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -66,8 +69,10 @@ impl Answer {
 pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     let response = request.send().await.map_err(|error| unreachable(&error))?;
     let status = response.status();
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.to_owned();
     let body = beginning(response).await?;
-    Ok(Answer { status, body })
+    Ok(Answer { status, content_type, body })
 }
 
 /// Sends a request that has to succeed.

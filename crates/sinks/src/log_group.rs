@@ -415,7 +415,7 @@ fn said(answer: &Answer) -> Result<Value, Failure> {
     serde_json::from_slice(&answer.body)
         .ok()
         .filter(Value::is_object)
-        .ok_or_else(|| Failure::new("the answer to the delivery is none of CloudWatch Logs; check the address"))
+        .ok_or_else(|| answer.refusal("the delivery, by something that is not CloudWatch Logs,"))
 }
 
 #[cfg(test)]
@@ -429,7 +429,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn answer(body: &str) -> Answer {
-        Answer { status: StatusCode::OK, body: body.as_bytes().to_vec() }
+        Answer { status: StatusCode::OK, content_type: String::new(), body: body.as_bytes().to_vec() }
     }
 
     fn ranges(body: &str) -> Option<(Range<usize>, Range<usize>)> {
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(ranges(both), Some((0..5, 8..10)));
         assert_eq!(ranges(r#"{"rejectedLogEventsInfo":{"tooOldLogEventEndIndex":99}}"#), Some((0..10, 10..10)));
         assert!(dropped(&answer("<html>"), 1).is_err() && dropped(&answer("[]"), 1).is_err());
-        let refused = Answer { status: StatusCode::BAD_REQUEST, body: Vec::new() };
+        let refused = Answer { status: StatusCode::BAD_REQUEST, ..answer("") };
         assert!(dropped(&refused, 1).is_err());
     }
 

@@ -7,6 +7,7 @@ use crate::config::{Names, SinkConfig};
 use crate::destination::{self, Batch, Destination, Failure, Item};
 use ravelin_model::ports::{Ledger, Sinks};
 use ravelin_model::sink::SinkStatus;
+use ravelin_model::text::printable;
 use ravelin_model::{Refusal, Time};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -322,7 +323,8 @@ impl Feeder {
         };
         match delivered {
             Ok(()) => {
-                self.advance(last, count).await?;
+                let remark = destination.remark().map(|remark| printable(remark, 500));
+                self.advance(last, count, remark).await?;
                 let is_full = count >= u64::from(self.size.events);
                 self.size.went_well();
                 Ok(if is_full { Moved::Part } else { Moved::All })
@@ -334,14 +336,14 @@ impl Feeder {
                 if let Some(through) = failure.through
                     && through > self.position
                 {
-                    self.advance(through, 0).await?;
+                    self.advance(through, 0, None).await?;
                 }
                 Err(failure)
             }
         }
     }
 
-    async fn advance(&mut self, through: u64, count: u64) -> Result<(), Failure> {
+    async fn advance(&mut self, through: u64, count: u64, remark: Option<String>) -> Result<(), Failure> {
         // What cannot be noted is delivered again: twice is allowed, never is not.
         self.ledger
             .advance_sink(&self.config.name, through)
@@ -353,7 +355,7 @@ impl Feeder {
             status.position = through;
             status.delivered += count;
             status.last_delivery = Some(Time::EPOCH.plus(now));
-            status.last_error = None;
+            status.last_error = remark;
             status.failures = 0;
         });
         Ok(())

@@ -10,7 +10,7 @@ use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::ports::{EntryPage, Ledger, Sinks, Store};
 use ravelin_model::session::Actor;
 use ravelin_model::sink::SinkStart;
-use ravelin_model::{Refusal, Time};
+use ravelin_model::{Refusal, SessionId, Time};
 use ravelin_sinks::config::{DestinationConfig, LogGroupConfig, Secret, SyslogTransport};
 use ravelin_sinks::{Names, Schema, Shipping, SinkConfig};
 use ravelin_store::SqliteStore;
@@ -107,6 +107,14 @@ enum Mood {
     /// Sends to somewhere else.
     SendsAway,
     Garbage,
+    /// Something before it answers with a page for people, and with success.
+    Page,
+    /// Takes what goes to this path only; nothing is there elsewhere.
+    TakesOnly(&'static str),
+    /// Takes all but what goes to this path.
+    FailsFor(&'static str),
+    /// Takes it, and says so with this body.
+    Says(&'static str),
     /// Answers, and never comes to the end of its answer.
     Endless,
     /// Reads the request and hangs up without an answer.
@@ -263,6 +271,27 @@ impl HttpEnd {
                     format!("HTTP/1.1 {good}\r\n")
                 }
                 Mood::SendsAway => "HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\n".to_owned(),
+                Mood::Page => {
+                    let said = "<!doctype html><title>Please log in</title>";
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n{said}",
+                        said.len()
+                    );
+                    stream.write_all(answer.as_bytes()).await.ok()?;
+                    continue;
+                }
+                Mood::TakesOnly(only) if path != only => "HTTP/1.1 404 Not Found\r\n".to_owned(),
+                Mood::FailsFor(out) if path == out => "HTTP/1.1 503 Service Unavailable\r\n".to_owned(),
+                Mood::TakesOnly(_) | Mood::FailsFor(_) => {
+                    take();
+                    format!("HTTP/1.1 {good}\r\n")
+                }
+                Mood::Says(said) => {
+                    take();
+                    let answer = format!("HTTP/1.1 {good}\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                    stream.write_all(answer.as_bytes()).await.ok()?;
+                    continue;
+                }
                 Mood::Endless => {
                     stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\n\r\n").await.ok()?;
                     loop {
@@ -295,6 +324,9 @@ impl HttpEnd {
                 continue;
             }
             let body: Value = serde_json::from_str(body).expect("JSON");
+            if path == "/v1/traces" {
+                continue;
+            }
             if path == "/v1/logs" {
                 let records = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
                 for record in records.as_array().expect("records") {
@@ -329,12 +361,17 @@ async fn http_contract(destination: impl Fn(&str) -> DestinationConfig) {
         (Mood::Quota, Some("403 Forbidden: QuotaExceeded")),
         (Mood::SendsAway, Some("307")),
         (Mood::Garbage, None),
+        (Mood::Page, Some("200 OK: <!doctype html>")),
         (Mood::Endless, Some("500 Internal Server Error: xxx")),
         (Mood::HangsUp, None),
         (Mood::Stalls, Some("no end within")),
         (Mood::TakesSilently, None),
         (Mood::Slow, None),
     ] {
+        // To a webhook every success is one.
+        if mood == Mood::Page && matches!(config.destination, DestinationConfig::Webhook { .. }) {
+            continue;
+        }
         end.is(mood);
         let asked = end.asked();
         record(&store, 10).await;
@@ -445,6 +482,48 @@ fn log_group(url: &str) -> LogGroupConfig {
 #[tokio::test]
 async fn otlp() {
     http_contract(|url| DestinationConfig::Otlp { endpoint: url.to_owned(), header: None, ca: None }).await;
+}
+
+/// Events of sessions that ended, each of which is a span.
+async fn record_ends(store: &SqliteStore, count: u64) {
+    for _ in 0..count {
+        let facts = BTreeMap::from([("created_micros".to_owned(), "1795300134123456".to_owned())]);
+        let session = SessionId::parse("alice-07a16060613c408b5").expect("an id");
+        let deed = Deed { kind: AuditKind::SessionEnded, actor: Actor::System, session: Some(session), facts };
+        store.record(deed).await.expect("a deed is written");
+    }
+}
+
+#[tokio::test]
+async fn otlp_goes_on_with_logs_where_traces_fail_and_tells_what_was_rejected() {
+    let end = HttpEnd::start().await;
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let config = sink(DestinationConfig::Otlp { endpoint: end.url.clone(), header: None, ca: None });
+    end.is(Mood::TakesOnly("/v1/logs"));
+    let shipping = start(&store, &config).await;
+    record_ends(&store, 20).await;
+    caught_up("the logs are there", &store, &shipping).await;
+    let status = shipping.statuses().remove(0);
+    let told = status.last_error.expect("it is told that there are no traces");
+    assert!(told.contains("no traces") && status.failures == 0, "{told}");
+
+    let rejects = r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"too old"}}"#;
+    end.is(Mood::Says(rejects));
+    record(&store, 3).await;
+    caught_up("they were taken", &store, &shipping).await;
+    let told = shipping.statuses()[0].last_error.clone().expect("the rejected are told");
+    assert!(told.contains("rejected 3 records") && told.contains("too old"), "{told}");
+
+    // While the traces fail for another reason, the logs of their batch are there already.
+    end.is(Mood::FailsFor("/v1/traces"));
+    record_ends(&store, 5).await;
+    eventually("the traces fail", || shipping.statuses()[0].failures >= 3).await;
+    end.is(Mood::Takes);
+    caught_up("both are there", &store, &shipping).await;
+    assert_eq!(shipping.statuses()[0].last_error, None);
+    let numbers = end.numbers();
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    assert_eq!(numbers, (1..=newest).collect::<Vec<_>>(), "each log record once");
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@
 
 use super::{Batch, Destination, Failure, Item};
 use crate::config::{Names, Secret};
-use crate::http;
+use crate::http::{self, Answer};
 use crate::schema::{Traits, Weight, event_id, traits};
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use ravelin_model::text::printable;
 use serde_json::{Value, json};
 
 pub(super) struct Otlp {
@@ -15,6 +16,11 @@ pub(super) struct Otlp {
     endpoint: String,
     header: Option<(String, Secret)>,
     host: String,
+    /// The far end has the log records up to this number, of a batch whose spans it may not have yet.
+    logged: u64,
+    /// The last spans found nobody who takes any.
+    is_without_traces: bool,
+    remark: Option<String>,
 }
 
 impl Otlp {
@@ -25,10 +31,18 @@ impl Otlp {
         names: &Names,
     ) -> Result<Self, Failure> {
         let client = http::client(endpoint, ca)?;
-        Ok(Self { client, endpoint: endpoint.trim_end_matches('/').to_owned(), header, host: names.host.clone() })
+        Ok(Self {
+            client,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            header,
+            host: names.host.clone(),
+            logged: 0,
+            is_without_traces: false,
+            remark: None,
+        })
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<(), Failure> {
+    async fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         let mut request = self
             .client
             .post(format!("{}{path}", self.endpoint))
@@ -37,9 +51,16 @@ impl Otlp {
         if let Some((name, value)) = &self.header {
             request = request.header(name, value.expose());
         }
-        let answer = http::succeed("the export", request).await?;
+        http::send(request).await
+    }
+
+    /// Takes in what the far end says of an export.
+    fn hear(&mut self, answer: &Answer) -> Result<(), Failure> {
+        if !answer.status.is_success() {
+            return Err(answer.refusal("the export"));
+        }
+        let said = said(answer).ok_or_else(|| answer.refusal("the export, by something that is no OTLP receiver,"))?;
         // A success may still tell of records that the far end threw away.
-        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let partial = &said["partialSuccess"];
         let count = |name: &str| match &partial[name] {
             Value::String(text) => text.parse::<u64>().unwrap_or(0),
@@ -49,9 +70,9 @@ impl Otlp {
         if rejected > 0 {
             // The same records are never to be sent again: what was rejected once always is, and the rest was taken.
             // <https://opentelemetry.io/docs/specs/otlp/#partial-success-1>
-            let why =
-                ravelin_model::text::printable(partial["errorMessage"].as_str().unwrap_or("it gives no reason"), 300);
+            let why = printable(partial["errorMessage"].as_str().unwrap_or("it gives no reason"), 300);
             tracing::error!(endpoint = self.endpoint, rejected, why, "the far end of a sink rejected records for good");
+            self.remark = Some(format!("the far end rejected {rejected} records for good: {why}"));
         }
         Ok(())
     }
@@ -71,22 +92,56 @@ impl Destination for Otlp {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
         let scope = json!({ "name": "ravelin.audit", "version": env!("CARGO_PKG_VERSION") });
         let resource = self.resource(batch.deployment);
-        let records: Vec<Value> = batch.items.iter().map(|item| log_record(batch.deployment, item)).collect();
+        let new = batch.items.iter().filter(|item| item.entry.event.seq > self.logged);
+        let records: Vec<Value> = new.map(|item| log_record(batch.deployment, item)).collect();
         if !records.is_empty() {
+            self.remark = None;
             let logs = json!({ "resourceLogs": [{
                 "resource": resource, "scopeLogs": [{ "scope": scope, "logRecords": records }]
             }]});
-            self.post("/v1/logs", &logs).await?;
+            let answer = self.post("/v1/logs", &logs).await?;
+            self.hear(&answer)?;
+            self.logged = batch.items.last().map_or(self.logged, |item| item.entry.event.seq);
         }
         let spans: Vec<Value> = batch.items.iter().filter_map(|item| span(batch.deployment, item)).collect();
         if !spans.is_empty() {
             let traces = json!({ "resourceSpans": [{
                 "resource": resource, "scopeSpans": [{ "scope": scope, "spans": spans }]
             }]});
-            self.post("/v1/traces", &traces).await?;
+            let answer = self.post("/v1/traces", &traces).await?;
+            // A span holds nothing that the log records do not: a far end for logs alone is no reason to stop.
+            let is_without_traces = matches!(answer.status.as_u16(), 404 | 501);
+            if is_without_traces && !self.is_without_traces {
+                tracing::warn!(
+                    endpoint = self.endpoint,
+                    "the far end of a sink takes logs and no traces; it gets logs alone"
+                );
+            }
+            self.is_without_traces = is_without_traces;
+            if !is_without_traces {
+                self.hear(&answer)?;
+            }
+        }
+        if self.is_without_traces && self.remark.is_none() {
+            self.remark = Some("the far end takes logs and no traces".to_owned());
         }
         Ok(())
     }
+
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+}
+
+/// What an answer to an export says; `None` when it is none. Nothing to say is an empty message, which some leave out.
+///
+/// Source: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
+fn said(answer: &Answer) -> Option<Value> {
+    // Those who only know the other encoding answer in it; what they say of rejected records goes unheard.
+    if answer.body.is_empty() || answer.content_type.starts_with("application/x-protobuf") {
+        return Some(Value::Null);
+    }
+    serde_json::from_slice(&answer.body).ok().filter(Value::is_object)
 }
 
 fn attribute(name: &str, value: &str) -> Value {

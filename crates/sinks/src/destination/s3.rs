@@ -106,7 +106,9 @@ impl S3 {
             .body(packed);
         let answer = http::send(request).await?;
         if answer.status.is_success() {
-            return Ok(());
+            // A page for people, such as a login's, comes from something before the store.
+            let is_page = answer.content_type.starts_with("text/html");
+            return if is_page { Err(answer.refusal("the upload, by something that is no store,")) } else { Ok(()) };
         }
         if answer.names("NoSuchBucket") {
             return Err(Failure::new(format!("there is no bucket {}; make it, or name another one", self.bucket)));

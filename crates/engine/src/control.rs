@@ -7,9 +7,9 @@ use crate::deadline::within;
 use crate::denials::Denials;
 use crate::directory::Directory;
 use crate::egress::{Probe, Sight};
+use crate::gate::accountable;
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
-use crate::meter::EngineMeter;
 use crate::quota::RecordQuota;
 use crate::recording::Recordings;
 use crate::registry::{Live, Registry};
@@ -107,7 +107,6 @@ pub struct Control {
     denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
     recordings: Option<Arc<Recordings>>,
-    meter: Arc<EngineMeter>,
     sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
     exports: Arc<RecordQuota<PrincipalName>>,
 }
@@ -138,12 +137,11 @@ impl Control {
         denials: Arc<Denials>,
         closed: Arc<AtomicBool>,
         recordings: Option<Arc<Recordings>>,
-        meter: Arc<EngineMeter>,
         sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
     ) -> Self {
         let exports = Arc::new(RecordQuota::new(Self::EXPORT_WINDOW, 1));
         let probe = Arc::new(Probe::new());
-        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings, meter, sinks, exports }
+        Self { store, directory, registry, master, probe, tasks, denials, closed, recordings, sinks, exports }
     }
 
     /// One page of the sessions that the caller may list: everybody's, or else their own, less those that a policy hides
@@ -202,21 +200,7 @@ impl Control {
     ) -> Result<Termination, Refusal> {
         let begun = tokio::time::Instant::now();
         let live = self.registry.live(id);
-        let outcome = self.terminate_live(caller, id, live.as_ref(), reason, wait).await;
-        if let (Ok(Termination::Confirmed { .. }), Some(live)) = (&outcome, &live) {
-            self.meter.killed(begun.elapsed().saturating_sub(live.closed_for()));
-        }
-        outcome
-    }
-
-    async fn terminate_live(
-        &self,
-        caller: &Caller,
-        id: &SessionId,
-        live: Option<&Arc<Live>>,
-        reason: &str,
-        wait: Duration,
-    ) -> Result<Termination, Refusal> {
+        let live = live.as_ref();
         // A store that is stuck must not hold up the end of a session that is at hand.
         let read = within(Self::WISH_MAX, self.store.session(id)).await;
         let session = match (read, live) {
@@ -225,7 +209,7 @@ impl Control {
             (Err(refusal), None) => return Err(refusal),
             (Err(refusal), Some(live)) => {
                 tracing::error!(session = %id, ?refusal, "ending a session although its row cannot be read");
-                return self.terminate_unread(caller, live, reason, wait).await;
+                return self.terminate_unread(caller, live, begun, reason, wait).await;
             }
         };
         if !self.may(caller, Action::ReadSession, Resource::of(&session)) {
@@ -236,6 +220,9 @@ impl Control {
         }
         if !self.may(caller, Action::TerminateSession, Resource::of(&session)) {
             return Err(self.deny(caller, Action::TerminateSession, Some(id)).await);
+        }
+        if let Some(live) = live {
+            live.set_ordered(begun);
         }
         let order = self.clone().order_end(id.clone(), live.cloned(), by_operator(caller, reason), wait);
         // A caller who goes away must not leave a row that says terminating before a connection that goes on.
@@ -314,6 +301,7 @@ impl Control {
         &self,
         caller: &Caller,
         live: &Arc<Live>,
+        begun: tokio::time::Instant,
         reason: &str,
         wait: Duration,
     ) -> Result<Termination, Refusal> {
@@ -325,6 +313,7 @@ impl Control {
         if !self.may(caller, Action::TerminateSession, resource) {
             return Err(self.deny(caller, Action::TerminateSession, Some(&live.id)).await);
         }
+        live.set_ordered(begun);
         live.end(by_operator(caller, reason));
         Ok(confirmed(live, wait).await)
     }
@@ -706,14 +695,15 @@ impl Control {
         self.store.now().await
     }
 
-    /// Whether people can be sent here: the store answers and the node does not drain.
+    /// Whether people can be sent here: the store answers, the node does not drain, and no sink holds sessions back.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`] while the node drains; what the store refuses.
+    /// [`Refusal::Unavailable`] while the node drains or a sink is too far behind; what the store refuses.
     pub async fn ready(&self) -> Result<(), Refusal> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Refusal::unavailable("the bastion is stopping; it", "draining"));
         }
+        accountable(&self.sinks)?;
         self.store.events(u64::MAX >> 1, 1).await.map(|_| ())
     }
 

@@ -63,6 +63,16 @@ pub struct Gate {
     sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
 }
 
+/// Whether what is recorded from now on can reach its sinks.
+pub(crate) fn accountable(sinks: &OnceLock<Arc<dyn Sinks>>) -> Result<(), Refusal> {
+    match sinks.get().and_then(|sinks| sinks.full()) {
+        Some(because) => {
+            Err(Refusal::unavailable("the shipping of the audit record (a sink is too far behind)", because))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Gate {
     pub(crate) fn new(
         directory: Arc<Directory>,
@@ -196,10 +206,9 @@ impl Gate {
         }
         // INVARIANT: what would be recorded must be able to reach its sinks; a session that nobody could account for
         // does not begin.
-        if let Some(because) = self.sinks.get().and_then(|sinks| sinks.full()) {
-            tracing::error!(because, "a session is refused because a sink is too far behind");
-            return Err(Refusal::unavailable("the shipping of the audit record (a sink is too far behind)", because));
-        }
+        accountable(&self.sinks).inspect_err(|refusal| {
+            tracing::error!(?refusal, "a session is refused because a sink is too far behind");
+        })?;
         let wanted = match (&ask.login, ask.kind) {
             (None, _) => Action::OpenTunnel,
             (Some(_), Kind::Shell) => Action::OpenShell,

@@ -164,7 +164,8 @@ impl Engine {
     ) -> Result<Engine, Refusal> {
         let registry = Arc::new(Registry::default());
         let closed = Arc::new(AtomicBool::new(false));
-        let meter = Arc::new(EngineMeter::new(Arc::clone(&registry), Arc::clone(&closed)));
+        let sinks: Arc<OnceLock<Arc<dyn Sinks>>> = Arc::new(OnceLock::new());
+        let meter = Arc::new(EngineMeter::new(Arc::clone(&registry), Arc::clone(&closed), Arc::clone(&sinks)));
         let meters = Arc::new(Meters::default());
         meters.register(Arc::clone(&meter) as Arc<dyn ravelin_model::meter::Meter>);
         let store: Arc<dyn Store> = Arc::new(Deadline::new(store, config.store_wait_max, Arc::clone(&meter)));
@@ -199,7 +200,6 @@ impl Engine {
             reaper_stop.run_until_cancelled(reaper.reap()).await;
         });
         let denials = Arc::new(Denials::new(Arc::clone(&store)));
-        let sinks: Arc<OnceLock<Arc<dyn Sinks>>> = Arc::new(OnceLock::new());
         let (shipped, recorded) = (Arc::clone(&sinks), recordings.clone());
         meters.register(Arc::new(Reading(move || {
             sink_families(&shipped.get().map(|sinks| sinks.statuses()).unwrap_or_default())
@@ -217,7 +217,6 @@ impl Engine {
                 Arc::clone(&denials),
                 Arc::clone(&closed),
                 recordings.clone(),
-                Arc::clone(&meter),
                 Arc::clone(&sinks),
             ),
             gate: Gate::new(

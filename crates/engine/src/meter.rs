@@ -2,16 +2,18 @@
 //!
 //! Counting happens where a thing happens, by one atomic step; the gauges of live sessions are read from the registry.
 
+use crate::gate::accountable;
 use crate::registry::Registry;
 use ravelin_model::Refusal;
 use ravelin_model::meter::{Durations, Family, FamilyKind, LABEL_VALUES_MAX, Meter, OTHER, Sample, Value};
+use ravelin_model::ports::Sinks;
 use ravelin_model::principal::AuthMethod;
 use ravelin_model::session::{EndReason, State};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::target::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The calls of the store that are timed apart.
@@ -22,6 +24,7 @@ pub(crate) const STORE_CALLS: [&str; 10] =
 pub(crate) struct EngineMeter {
     registry: Arc<Registry>,
     draining: Arc<AtomicBool>,
+    sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
     started: Counts<Protocol>,
     ended: Counts<EndReason>,
     refused: Counts<AuthMethod>,
@@ -64,10 +67,15 @@ impl<T: Copy + PartialEq> Counts<T> {
 }
 
 impl EngineMeter {
-    pub(crate) fn new(registry: Arc<Registry>, draining: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        draining: Arc<AtomicBool>,
+        sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
+    ) -> Self {
         Self {
             registry,
             draining,
+            sinks,
             started: Counts::new(&Protocol::ALL),
             ended: Counts::new(EndReason::ALL),
             refused: Counts::new(&AuthMethod::ALL),
@@ -120,10 +128,12 @@ impl EngineMeter {
         for live in &live {
             let state = if live.ending().is_some() {
                 State::Terminating
-            } else if live.connected.load(Ordering::Acquire) {
-                State::Connected
-            } else {
+            } else if !live.connected.load(Ordering::Acquire) {
                 State::Connecting
+            } else if live.is_client_lost() {
+                State::Disconnected
+            } else {
+                State::Connected
             };
             let name = named.get(live.target.name.as_str()).copied().unwrap_or(OTHER);
             *counts.entry((state, live.target.protocol, name)).or_default() += 1.0;
@@ -149,7 +159,9 @@ impl Meter for EngineMeter {
             let level = count.load(Ordering::Relaxed) as f64;
             one(Value::Level(level))
         };
-        let ready = !self.draining.load(Ordering::Acquire) && self.store_answers.load(Ordering::Relaxed);
+        let ready = !self.draining.load(Ordering::Acquire)
+            && self.store_answers.load(Ordering::Relaxed)
+            && accountable(&self.sinks).is_ok();
         let call = |name: &str| vec![("call", name.to_owned())];
         let calls = || STORE_CALLS.iter().zip(&self.store);
         let took = calls().map(|(name, c)| Sample::new(call(name), Value::Spread(c.took.spread()))).collect();
@@ -194,7 +206,7 @@ impl Meter for EngineMeter {
             Family::new(
                 Gauge,
                 "ravelin_ready",
-                "1 while new sessions are taken and the store answers, otherwise 0",
+                "1 while new sessions are taken, the store answers and no sink is too far behind, otherwise 0",
                 one(Value::Level(if ready { 1.0 } else { 0.0 })),
             ),
         ]
@@ -218,10 +230,18 @@ pub(crate) fn sink_families(statuses: &[SinkStatus]) -> Vec<Family> {
     };
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; a sink that far behind is full long before")]
     let level = |count: u64| Value::Level(count as f64);
-    let behind =
-        statuses.iter().map(|sink| Sample::new(vec![("sink", sink.name.clone())], level(sink.behind))).collect();
+    let levels = |count: fn(&SinkStatus) -> u64| {
+        statuses.iter().map(|sink| Sample::new(vec![("sink", sink.name.clone())], level(count(sink)))).collect()
+    };
+    let (behind, behind_max) = (levels(|sink| sink.behind), levels(|sink| sink.behind_max));
     vec![
         Family::new(Gauge, "ravelin_sink_behind_events", "Events that a sink has not taken yet", behind),
+        Family::new(
+            Gauge,
+            "ravelin_sink_behind_max_events",
+            "Events that a sink may be behind before new sessions are refused",
+            behind_max,
+        ),
         Family::new(
             Counter,
             "ravelin_sink_delivered",

@@ -49,6 +49,8 @@ pub struct Live {
     pulse: Mutex<Pulse>,
     ending: Mutex<Option<Asked>>,
     pub(crate) ended: CancellationToken,
+    /// Set once, when somebody who may asks for the end: since when.
+    ordered: OnceLock<tokio::time::Instant>,
     /// Set once, when both sockets are closed.
     closed: OnceLock<tokio::time::Instant>,
     legs: Mutex<Legs>,
@@ -112,6 +114,7 @@ impl Live {
             pulse: Mutex::new(Pulse { bytes: 0, last: Time::EPOCH, since: now, unflushed: false }),
             ending: Mutex::new(None),
             ended: CancellationToken::new(),
+            ordered: OnceLock::new(),
             closed: OnceLock::new(),
             legs: Mutex::new(Legs { client: Some(client_leg), target: None }),
             done: watch::Sender::new(None),
@@ -138,6 +141,16 @@ impl Live {
     /// How long ago it was asked to end; zero when it was not.
     pub(crate) fn asked_for(&self) -> Duration {
         hold(&self.ending).as_ref().map_or(Duration::ZERO, |asked| asked.at.elapsed())
+    }
+
+    /// Notes that somebody who may has asked for the end, at `since`. The first one stands.
+    pub(crate) fn set_ordered(&self, since: tokio::time::Instant) {
+        self.ordered.get_or_init(|| since);
+    }
+
+    /// How long ago somebody asked for the end; `None` when nobody did.
+    pub(crate) fn ordered_for(&self) -> Option<Duration> {
+        self.ordered.get().map(tokio::time::Instant::elapsed)
     }
 
     /// Notes that both sockets are closed, now.
@@ -188,6 +201,11 @@ impl Live {
     /// For how long the client's leg has been lost; zero while it is there.
     pub(crate) fn client_lost_for(&self) -> std::time::Duration {
         hold(&self.client_lost).map_or(std::time::Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether the client's leg is lost and may come back.
+    pub(crate) fn is_client_lost(&self) -> bool {
+        hold(&self.client_lost).is_some()
     }
 
     pub(crate) async fn tell(&self, text: &str) {

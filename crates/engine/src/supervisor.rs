@@ -105,6 +105,9 @@ impl Supervisor {
         close(&live.legs()).await;
         // INVARIANT: this moment is the end; the row is dated by it, however late the store can be told.
         live.set_closed();
+        if let Some(took) = live.ordered_for() {
+            self.meter.killed(took);
+        }
         let done = self.take_down(live, &ending).await;
         let closed = done.closed;
         self.meter.session_ended(done.ending.reason);

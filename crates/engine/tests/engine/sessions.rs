@@ -474,6 +474,9 @@ async fn figures_tell_what_happened_and_a_ghost_is_found() {
     assert_eq!(figure("ravelin_logins_refused", "ssh_key"), Some(Value::Count(1)));
     let Some(Value::Spread(kills)) = figure("ravelin_kill_seconds", "") else { panic!("a histogram") };
     assert_eq!(kills.buckets.iter().map(|(_, count)| count).sum::<u64>(), 1);
+    kept.disconnected().await.expect("its client is lost");
+    assert_eq!(figure("ravelin_sessions", "disconnected"), Some(Value::Level(1.0)));
+    assert_eq!(figure("ravelin_sessions", "connected"), None);
     let Some(Value::Spread(opens)) = figure("ravelin_store_seconds", "open") else { panic!("a histogram") };
     assert_eq!(opens.buckets.iter().map(|(_, count)| count).sum::<u64>(), 2);
 
@@ -489,6 +492,29 @@ async fn figures_tell_what_happened_and_a_ghost_is_found() {
     assert_eq!(figure("ravelin_store_failures", "events"), Some(Value::Count(1)));
     world.away(false, false);
     drop(kept);
+}
+
+#[tokio::test]
+async fn a_kill_that_takes_longer_than_its_caller_waits_is_timed_when_it_is_done() {
+    let world = World::new().await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let leg = FakeLeg::stuck();
+    let admission = world.open(&bob, &leg).await;
+    let kills = || {
+        let family = world.engine.meters.read().into_iter().find(|family| family.name == "ravelin_kill_seconds");
+        let Some(Value::Spread(kills)) = family.map(|family| family.samples[0].value.clone()) else { panic!("there") };
+        kills.buckets.iter().map(|(_, count)| count).sum::<u64>()
+    };
+    let short = Duration::from_millis(20);
+    let ended = world.engine.control.terminate(&alice, admission.session(), "", short).await.expect("permitted");
+    assert!(matches!(ended, Termination::Pending { .. }), "{ended:?}");
+    assert_eq!(kills(), 0, "its socket is still open");
+    leg.release();
+    admission.ending().await;
+    while world.engine.live_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(kills(), 1);
 }
 
 #[tokio::test]
@@ -594,9 +620,18 @@ async fn no_session_begins_while_a_sink_is_too_far_behind_and_those_that_began_g
     assert!(refused.to_string().contains("a sink is too far behind"), "{refused}");
     assert!(!refused.to_string().contains("archive"), "which one is for the log: {refused}");
     assert_eq!(world.row(held.session()).await.state(), State::Connected);
+    let ready = || {
+        let families = world.engine.meters.read().into_iter();
+        families.filter(|family| family.name == "ravelin_ready").map(|family| family.samples[0].value.clone()).next()
+    };
+    let unready = world.engine.control.ready().await.expect_err("nobody should be sent here");
+    assert!(unready.to_string().contains("a sink is too far behind"), "{unready}");
+    assert_eq!(ready(), Some(Value::Level(0.0)));
     let ended = world.engine.control.terminate(&alice, held.session(), "", WAIT).await.expect("ended");
     assert!(matches!(ended, Termination::Confirmed { .. }), "a kill works all the same: {ended:?}");
     sinks.0.store(false, Ordering::SeqCst);
+    assert_eq!(world.engine.control.ready().await, Ok(()));
+    assert_eq!(ready(), Some(Value::Level(1.0)));
     assert!(world.try_open(&bob, &FakeLeg::new()).await.is_ok());
 }
 

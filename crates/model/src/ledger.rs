@@ -283,10 +283,13 @@ pub struct Line {
 /// The first thing that is wrong with a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerFault {
-    /// An event is not the one that was written.
-    #[error("record {seq} was changed: its content does not have the hash that the chain has")]
+    /// An event is not the one that was written: the one that does not fit, or one before it whose own hash was made anew,
+    /// which nobody can tell apart.
+    #[error("record {seq} was changed{}: its content does not have the hash that the chain has", if from == seq { String::new() } else { format!(", or one before it, back to record {from}, and the hashes up to there were made anew") })]
     Changed {
-        /// Its number.
+        /// The first that it can be: no earlier checkpoint covers it. The same as `seq` when it is that one for certain.
+        from: u64,
+        /// The one that does not fit.
         seq: u64,
     },
     /// Events are missing in the middle.
@@ -405,6 +408,8 @@ pub struct Verifier {
     deployment: String,
     expect: Expectations,
     beginning: Beginning,
+    /// What is checked begins behind this number.
+    after: u64,
     first: u64,
     next: u64,
     head: Digest,
@@ -419,6 +424,8 @@ enum Walk {
     /// An event with the expected number does not fit; the next one tells whether it stands in another's place.
     Mismatch {
         seq: u64,
+        /// It cannot be read, so it is the one that was changed.
+        is_unreadable: bool,
     },
     /// An event came too early. If the missing ones follow, and lead to it, it was moved.
     Early {
@@ -447,6 +454,7 @@ impl Verifier {
         };
         Self {
             deployment: deployment.clone(),
+            after: *after,
             first: 0,
             next: after + 1,
             head: *head,
@@ -472,12 +480,12 @@ impl Verifier {
         match std::mem::replace(&mut self.state, Walk::Clean) {
             Walk::Faulty(fault) => self.state = Walk::Faulty(fault),
             Walk::Clean => self.step(line),
-            Walk::Mismatch { seq } => {
+            Walk::Mismatch { seq, is_unreadable } => {
                 let fits = line.seq == seq && line.hash == Some(link(&self.head, &line.encoding));
                 self.state = Walk::Faulty(if fits {
                     LedgerFault::Inserted { seq, after: seq - 1 }
                 } else {
-                    LedgerFault::Changed { seq }
+                    self.changed(seq, is_unreadable)
                 });
             }
             Walk::Early { early, expected, resumed } => {
@@ -513,13 +521,14 @@ impl Verifier {
         }
         let computed = link(&self.head, &line.encoding);
         if line.hash != Some(computed) {
-            self.state = Walk::Mismatch { seq: line.seq };
+            let is_unreadable = line.hash.is_none() || line.encoding.is_empty();
+            self.state = Walk::Mismatch { seq: line.seq, is_unreadable };
             return;
         }
         if let Some(checkpoint) = &line.checkpoint
             && let Err(because) = self.check(checkpoint.as_ref())
         {
-            let (from, to) = (self.signed_through + 1, self.next - 1);
+            let (from, to) = (self.uncovered(), self.next - 1);
             self.state = Walk::Faulty(LedgerFault::Rewritten { from, to, because });
             return;
         }
@@ -539,6 +548,16 @@ impl Verifier {
             let because = "was signed over another history: records up to it were changed, and the hashes made anew";
             self.state = Walk::Faulty(LedgerFault::KnownCheckpoint { through: known.through, because });
         }
+    }
+
+    /// The first event for which nothing signed stands so far.
+    fn uncovered(&self) -> u64 {
+        self.signed_through.max(self.after) + 1
+    }
+
+    /// Event `seq` does not fit. Unless `is_it`, one before it may have been changed instead, with its hash made anew.
+    fn changed(&self, seq: u64, is_it: bool) -> LedgerFault {
+        LedgerFault::Changed { from: if is_it { seq } else { self.uncovered() }, seq }
     }
 
     fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), &'static str> {
@@ -563,7 +582,7 @@ impl Verifier {
         let last = self.next - 1;
         match self.state {
             Walk::Faulty(fault) => return Err(fault),
-            Walk::Mismatch { seq } => return Err(LedgerFault::Changed { seq }),
+            Walk::Mismatch { seq, is_unreadable } => return Err(self.changed(seq, is_unreadable)),
             Walk::Early { early, expected, resumed: true } => {
                 return Err(LedgerFault::Inserted { seq: early.seq, after: expected - 1 });
             }

@@ -104,12 +104,40 @@ fn each_changed_field_is_found_at_its_record() {
         |e| e.hash = Digest([0; 32]),
     ];
     for change in changes {
-        for at in [0, 4, 24] {
+        // The first of them is covered by what the chain stands on alone; the others by no checkpoint before them.
+        for (at, earliest) in [(0, 1), (4, 1), (15, 10), (24, 20)] {
             let mut entries = record(25, 10);
             change(&mut entries[at]);
-            assert_eq!(fault(&entries), LedgerFault::Changed { seq: at as u64 + 1 });
+            assert_eq!(fault(&entries), LedgerFault::Changed { from: earliest, seq: at as u64 + 1 });
         }
     }
+}
+
+#[test]
+fn a_changed_record_whose_own_hash_was_made_anew_is_among_those_that_are_named() {
+    for (at, earliest) in [(0, 1), (4, 1), (15, 10), (23, 20)] {
+        let mut entries = record(25, 10);
+        entries[at].event.deed = deed(999);
+        let before = if at == 0 { genesis(DEPLOYMENT) } else { entries[at - 1].hash };
+        entries[at].hash = link(&before, &encode_event(&entries[at].event));
+        let found = fault(&entries);
+        // The next one is as it was written, and does not fit any more.
+        let next = at as u64 + 2;
+        assert_eq!(found, LedgerFault::Changed { from: earliest, seq: next });
+        let said = found.to_string();
+        assert!(
+            said.contains(&format!("record {next} was changed, or one before it, back to record {earliest}")),
+            "{said}"
+        );
+    }
+    // What cannot be read is that record for certain.
+    let mut verifier = Verifier::new(&whole(), expect());
+    for (at, entry) in record(25, 10).iter().enumerate() {
+        let line = line(entry);
+        verifier.handle(if at == 15 { Line { hash: None, ..line } } else { line });
+    }
+    let found = verifier.finish().expect_err("it cannot be read");
+    assert_eq!(found.to_string(), "record 16 was changed: its content does not have the hash that the chain has");
 }
 
 #[test]

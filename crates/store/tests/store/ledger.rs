@@ -74,10 +74,10 @@ async fn a_record_verifies_while_it_is_written_and_after() {
 async fn each_tampering_with_the_file_is_found() {
     type IsIt = fn(&LedgerFault) -> bool;
     let cases: [(&str, IsIt); 9] = [
-        ("UPDATE events SET facts = '{}' WHERE seq = 12", |f| *f == LedgerFault::Changed { seq: 12 }),
-        ("UPDATE events SET facts = 'no JSON' WHERE seq = 12", |f| *f == LedgerFault::Changed { seq: 12 }),
-        ("UPDATE events SET at = at - 1 WHERE seq = 1", |f| *f == LedgerFault::Changed { seq: 1 }),
-        ("UPDATE events SET hash = NULL WHERE seq = 12", |f| *f == LedgerFault::Changed { seq: 12 }),
+        ("UPDATE events SET facts = '{}' WHERE seq = 12", |f| *f == LedgerFault::Changed { from: 1, seq: 12 }),
+        ("UPDATE events SET facts = 'no JSON' WHERE seq = 12", |f| *f == LedgerFault::Changed { from: 12, seq: 12 }),
+        ("UPDATE events SET at = at - 1 WHERE seq = 1", |f| *f == LedgerFault::Changed { from: 1, seq: 1 }),
+        ("UPDATE events SET hash = NULL WHERE seq = 12", |f| *f == LedgerFault::Changed { from: 12, seq: 12 }),
         ("DELETE FROM events WHERE seq BETWEEN 12 AND 14", |f| *f == LedgerFault::Removed { from: 12, to: 14 }),
         ("DELETE FROM events WHERE seq <= 3", |f| *f == LedgerFault::Removed { from: 1, to: 3 }),
         ("DELETE FROM events WHERE seq > 25", |f| matches!(f, LedgerFault::Truncated { last: 25, .. })),
@@ -87,7 +87,7 @@ async fn each_tampering_with_the_file_is_found() {
         (
             "UPDATE events SET seq = -1 WHERE seq = 12; UPDATE events SET seq = 12 WHERE seq = 13; \
              UPDATE events SET seq = 13 WHERE seq = -1",
-            |f| *f == LedgerFault::Changed { seq: 12 },
+            |f| *f == LedgerFault::Changed { from: 1, seq: 12 },
         ),
     ];
     for (sql, is_it) in cases {

@@ -6,6 +6,7 @@ use crate::lines::{self, stamp};
 use ravelin_model::Time;
 use ravelin_model::audit::AuditKind;
 use ravelin_model::ledger::Entry;
+use ravelin_model::session::EndReason;
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 
@@ -309,10 +310,20 @@ fn cloudtrail(names: &Names, entry: &Entry) -> Value {
         "eventCategory": "Management",
     });
     if weight == Weight::Warning {
-        record["errorCode"] = "AccessDenied".into();
+        record["errorCode"] = error_code(entry).into();
         record["errorMessage"] = fact(entry, "detail").into();
     }
     record
+}
+
+/// CloudTrail's word where somebody was refused, which alarms there look for; else our own word of what went wrong.
+fn error_code(entry: &Entry) -> String {
+    let kind = entry.event.deed.kind;
+    let reason = fact(entry, "end_reason");
+    if matches!(kind, AuditKind::AccessDenied | AuditKind::LoginRefused) || reason == EndReason::Denied.word() {
+        return "AccessDenied".to_owned();
+    }
+    camel(if reason.is_empty() { kind.word() } else { reason })
 }
 
 /// An id in the form of a UUID that the same event always has.
@@ -463,6 +474,23 @@ mod tests {
         let record = Schema::Ocsf.render(&names(), "d", &entry(AuditKind::SessionEnded)).expect("a record");
         assert_eq!((&record["class_uid"], &record["type_uid"]), (&json!(4007), &json!(400_702)));
         assert_eq!(record["metadata"]["uid"], "d-42");
+        let code = |kind, reason: &str| {
+            let mut entry = entry(kind);
+            entry.event.deed.facts.insert("end_reason".to_owned(), reason.to_owned());
+            let record = Schema::CloudTrail.render(&names(), "d", &entry).expect("a record");
+            record["errorCode"].as_str().map(str::to_owned)
+        };
+        for (kind, reason, expected) in [
+            (AuditKind::AccessDenied, "", Some("AccessDenied")),
+            (AuditKind::LoginRefused, "", Some("AccessDenied")),
+            (AuditKind::SessionFailed, "denied", Some("AccessDenied")),
+            (AuditKind::SessionFailed, "target_unreachable", Some("TargetUnreachable")),
+            (AuditKind::RecordingBroke, "", Some("RecordingBroke")),
+            (AuditKind::InventoryRefused, "", Some("InventoryRefused")),
+            (AuditKind::SessionEnded, "idle_limit", None),
+        ] {
+            assert_eq!(code(kind, reason).as_deref(), expected, "{kind} {reason}");
+        }
         for kind in AuditKind::ALL {
             assert!(Schema::Ocsf.render(&names(), "d", &entry(*kind)).is_some());
         }

@@ -863,6 +863,36 @@ async fn a_socket_of_this_machine_that_is_away_for_a_while() {
 }
 
 #[tokio::test]
+async fn syslog_over_udp_with_a_far_end_that_is_away_for_a_while() {
+    let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));
+    let address = UdpSocket::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address");
+    let transport = SyslogTransport::Udp(address.to_string());
+    let shipping = start(&store, &sink(DestinationConfig::Syslog { transport, facility: 13 })).await;
+    record(&store, 20).await;
+    // This machine says that nobody is there, after the first datagram of each try.
+    eventually("it is told", || {
+        let status = &shipping.statuses()[0];
+        status.failures >= 2 && status.last_error.as_deref().is_some_and(|error| error.contains("cannot send"))
+    })
+    .await;
+    let socket = UdpSocket::bind(address).await.expect("the port is still free");
+    record(&store, 10).await;
+    let newest = store.events(0, 1).await.expect("the store answers").newest;
+    let mut taken = BTreeSet::new();
+    let mut bytes = vec![0; 65_536];
+    while !taken.contains(&newest) {
+        let datagram = tokio::time::timeout(PATIENCE, socket.recv(&mut bytes)).await;
+        let length = datagram.expect("one comes").expect("a datagram");
+        taken.insert(message_number(&bytes[..length]));
+    }
+    // A datagram that went out before it was told that nobody is there is lost, and nothing after it.
+    let first = *taken.first().expect("some came");
+    assert!(first <= 21 && taken == (first..=newest).collect(), "{taken:?}");
+    caught_up("it caught up", &store, &shipping).await;
+    assert_eq!(shipping.statuses()[0].last_error, None);
+}
+
+#[tokio::test]
 async fn what_is_behind_does_not_gather() {
     let end = HttpEnd::start().await;
     let store = Arc::new(SqliteStore::in_memory().expect("a temporary store opens"));

@@ -91,7 +91,7 @@ async fn main() {
         let rate = sent as f64 / took.as_secs_f64() / f64::from(1 << 20);
         println!("{what:>12} {:>8} {per_byte:>10.2} {rate:>10.0} {:>9}%", sent >> 20, kept.bytes * 100 / sent as u64);
         println!("{:>12} finished in {} ms", "", finishing.elapsed().as_millis());
-        for percent in [1_u64, 10, 20] {
+        for percent in [1_u64, 10, 50, 90, 99] {
             let from = Duration::from_secs(4 * 3600) * u32::try_from(percent).expect("small") / 100;
             let begun = Instant::now();
             let request = Request { form: Form::Cast, from, channel: None, follow: false };

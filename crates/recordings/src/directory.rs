@@ -6,7 +6,7 @@
 
 use crate::container::{FrameKind, Packing, Place, ReadFault, Reader, Source, Writer, digest_of};
 use crate::far::{Far, FarFault, shelf_of};
-use crate::index;
+use crate::index::{self, Bounds};
 use crate::keys::KeyRing;
 use crate::mover::{Mover, Moves, Waiting};
 use crate::read::FileReading;
@@ -99,7 +99,7 @@ impl Shelf {
         if reader.session() != session.as_str() {
             return Err(Broken::new("it is the recording of another session"));
         }
-        let learnt = index::learn(&reader, self.screen_text).map_err(Broken::new)?;
+        let learnt = index::learn(&reader, self.screen_text, &Bounds::USUAL).map_err(Broken::new)?;
         let is_damaged = match (end, &learnt.fault) {
             (Some(end), _) => learnt.end != end,
             (None, None) => false,

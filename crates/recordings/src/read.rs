@@ -3,13 +3,12 @@
 use crate::container::{FrameKind, Place, ReadFault, Reader};
 use crate::directory::refusal;
 use crate::event::{Event, HeadText, OpenedText, Stamped, Utf8, decode};
-use crate::index::ScreenText;
+use crate::index::{ScreenText, Transcript};
 use crate::lines::Lines;
 use crate::page::Page;
 use crate::tape::{Progress, micros};
 use async_trait::async_trait;
 use avt::Terminal;
-use avt::observer::Transcript;
 use bytes::Bytes;
 use ravelin_model::ports::Reading;
 use ravelin_model::recording::{Form, Request};
@@ -463,13 +462,18 @@ impl Cast {
 
 /// What a terminal showed, line by line, without anything that moves a reader's cursor; of a channel without a terminal
 /// whose output is kept, that.
-#[derive(Default)]
 struct Text {
     glass: Option<Terminal>,
     // The line that is not whole yet, where there is no terminal.
     plain: Option<String>,
     transcript: Transcript,
     utf8: Utf8,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { glass: None, plain: None, transcript: Transcript::new(PIECE_BYTES), utf8: Utf8::default() }
+    }
 }
 
 impl Text {
@@ -528,7 +532,8 @@ impl Text {
             return true;
         }
         let Some(glass) = self.glass.take() else { return false };
-        Self::lines(&std::mem::take(&mut self.transcript).finish(&glass), out);
+        let transcript = std::mem::replace(&mut self.transcript, Transcript::new(PIECE_BYTES));
+        Self::lines(&transcript.finish(&glass), out);
         true
     }
 }

@@ -373,7 +373,8 @@ impl Control {
         }
     }
 
-    /// What was done in a session, and what is known of its recording. Puts on record who looked it up.
+    /// What was done in a session, without the first `skip` and at most `limit` acts; whether there are more; and what is
+    /// known of its recording. Puts on record who looked it up.
     ///
     /// # Errors
     /// As [`Control::read_recording`].
@@ -381,14 +382,17 @@ impl Control {
         &self,
         caller: &Caller,
         id: &SessionId,
+        skip: u32,
         limit: u32,
-    ) -> Result<(Vec<Act>, Option<Entry>), Refusal> {
+    ) -> Result<(Vec<Act>, bool, Option<Entry>), Refusal> {
         let session = self.session_for(caller, id, Action::PlayRecording).await?;
         let recordings = self.recordings(id)?;
         let entry = recordings.archive().entry(id).await?;
-        let acts = recordings.archive().acts(id, limit).await?;
+        let mut acts = recordings.archive().acts(id, skip, limit.saturating_add(1)).await?;
+        let more = acts.len() > limit as usize;
+        acts.truncate(limit as usize);
         self.note_use(caller, &session, AuditKind::RecordingRead, BTreeMap::new()).await?;
-        Ok((acts, entry))
+        Ok((acts, more, entry))
     }
 
     /// Searches in what was done, in everybody's sessions or else in the caller's own, less those that a policy hides

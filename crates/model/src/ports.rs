@@ -377,8 +377,9 @@ pub trait Archive: Send + Sync + 'static {
     /// What is known of one.
     async fn entry(&self, session: &SessionId) -> Result<Option<Entry>, Refusal>;
 
-    /// What was done in a session, in order of time, at most `limit` acts, without the screens.
-    async fn acts(&self, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal>;
+    /// What was done in a session, in order of time, without the first `skip` and at most `limit` acts, without the
+    /// screens.
+    async fn acts(&self, session: &SessionId, skip: u32, limit: u32) -> Result<Vec<Act>, Refusal>;
 
     /// Acts that hold all words of a search, newest first.
     ///

@@ -17,9 +17,9 @@ use ravelin_engine::{Config, Contact, Engine, MasterKey};
 use ravelin_model::credential::CredentialKind;
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{Archive, Reading, Recorder, Store, Tape};
-use ravelin_model::recording::{Broken, Head, Kept};
+use ravelin_model::recording::{Act, ActKind, Broken, Head, Kept, Rule, Source};
 use ravelin_model::session::{Actor, EndReason, Kind};
-use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId};
+use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId, TargetName, Time};
 use ravelin_store::SqliteStore;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -493,6 +493,44 @@ async fn every_documented_parameter_is_taken_and_no_other() {
     ] {
         let (status, problem) = house.get(&olga, path).await;
         assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn acts_are_listed_in_parts_that_say_whether_more_come() {
+    let house = House::new().await;
+    let (olga, admission) = (house.token("olga").await, house.open("alice").await);
+    let act = |at| Act {
+        at: Duration::from_secs(at),
+        kind: ActKind::File,
+        source: Source::Told,
+        text: at.to_string(),
+        facts: BTreeMap::new(),
+    };
+    let head = Head {
+        session: admission.session().clone(),
+        principal: PrincipalName::parse("alice").expect("a name"),
+        target: TargetName::parse("web-1").expect("a name"),
+        login: None,
+        began: Time::EPOCH,
+        rule: Rule::default(),
+    };
+    let (acts, lasted) = ((0..6_001).map(act).collect(), Duration::ZERO);
+    let kept = Kept { head, digest: "ab".repeat(32), bytes: 1, lasted, acts };
+    house.store.note(&kept, Time::MAX).await.expect("noted");
+    let path = format!("/api/v1/sessions/{}/acts", admission.session());
+    let mut seen = Vec::new();
+    for (skip, count, more) in [("", 5_000, true), ("?skip=5000", 1_001, false), ("?skip=6001", 0, false)] {
+        let (status, answer) = house.get(&olga, &format!("{path}{skip}")).await;
+        assert_eq!((status, &answer["more"]), (StatusCode::OK, &json!(more)), "{skip}");
+        let items = answer["items"].as_array().expect("acts");
+        assert_eq!(items.len(), count, "{skip}");
+        seen.extend(items.iter().map(|act| act["text"].as_str().expect("text").to_owned()));
+    }
+    assert!(seen.iter().enumerate().all(|(at, text)| *text == at.to_string()));
+    for (query, field) in [("skip=-1", "skip"), ("skip=1&skip=2", "skip"), ("limit=1", "limit")] {
+        let (status, problem) = house.get(&olga, &format!("{path}?{query}")).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{query}");
     }
 }
 

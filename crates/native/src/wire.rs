@@ -349,6 +349,9 @@ pub struct Act {
 pub struct Acts {
     /// In order of time.
     pub items: Vec<Act>,
+    /// Whether there are more: ask again, and skip these.
+    #[serde(default)]
+    pub more: bool,
     /// What is known of the recording; null while it is made, unless it is held.
     pub recording: Option<RecordingEntry>,
 }

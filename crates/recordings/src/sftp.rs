@@ -25,6 +25,7 @@ mod kind {
     pub(super) const READ: u8 = 5;
     pub(super) const WRITE: u8 = 6;
     pub(super) const SETSTAT: u8 = 9;
+    pub(super) const FSETSTAT: u8 = 10;
     pub(super) const OPENDIR: u8 = 11;
     pub(super) const REMOVE: u8 = 13;
     pub(super) const MKDIR: u8 = 14;
@@ -36,6 +37,19 @@ mod kind {
     pub(super) const HANDLE: u8 = 102;
     pub(super) const DATA: u8 = 103;
 }
+
+/// What a file is opened for (section 6.3).
+mod open {
+    pub(super) const READ: u32 = 1;
+    pub(super) const WRITE: u32 = 2;
+    pub(super) const CREATE: u32 = 8;
+    pub(super) const TRUNCATE: u32 = 16;
+}
+
+/// Of attributes that a size is among them (section 5).
+const HAS_SIZE: u32 = 1;
+/// The version whose flags and attributes are read here.
+const VERSION_MAX: u32 = 3;
 
 /// The bytes of one direction, put together to packets.
 #[derive(Debug, Default)]
@@ -85,17 +99,22 @@ fn length(bytes: &[u8]) -> Option<Option<usize>> {
 
 /// What waits for its answer.
 enum Request {
-    Open { path: String, folder: bool },
+    Open { path: String, folder: bool, flags: u32 },
     Close { handle: Vec<u8> },
     Read { handle: Vec<u8>, offset: u64 },
     Write { handle: Vec<u8> },
-    Other { operation: &'static str, path: String, to: Option<String> },
+    Other { operation: &'static str, path: String, more: Option<(&'static str, String)> },
 }
 
 /// A file that is open.
 struct OpenFile {
     path: String,
     folder: bool,
+    flags: u32,
+    // Bytes came into it that did not pass here.
+    copied: bool,
+    // Its end was read.
+    ended: bool,
     opened: Duration,
     read: Stretch,
     written: Stretch,
@@ -126,6 +145,13 @@ impl Stretch {
             self.digest = None;
         }
     }
+
+    /// The file has this size now, whatever was written.
+    fn cut(&mut self, size: u64) {
+        if size != self.next {
+            self.digest = None;
+        }
+    }
 }
 
 /// Reads along with one file transfer channel.
@@ -135,6 +161,8 @@ pub(crate) struct Watcher {
     from_target: Packets,
     requests: HashMap<u32, Request>,
     files: HashMap<Vec<u8>, OpenFile>,
+    // Once both ends have agreed on it.
+    version: u32,
     blind: bool,
 }
 
@@ -189,8 +217,11 @@ impl Watcher {
         }
         let id = words.number()?;
         let request = match code {
-            kind::OPEN => Request::Open { path: words.text()?, folder: false },
-            kind::OPENDIR => Request::Open { path: words.text()?, folder: true },
+            kind::OPEN => {
+                let (path, flags) = (words.text()?, words.number()?);
+                Request::Open { path, folder: false, flags: if self.version <= VERSION_MAX { flags } else { 0 } }
+            }
+            kind::OPENDIR => Request::Open { path: words.text()?, folder: true, flags: 0 },
             kind::CLOSE => Request::Close { handle: words.bytes()?.to_vec() },
             kind::READ => Request::Read { handle: words.bytes()?.to_vec(), offset: words.long()? },
             kind::WRITE => {
@@ -201,25 +232,51 @@ impl Watcher {
                 }
                 Request::Write { handle }
             }
-            kind::REMOVE => Request::Other { operation: "remove", path: words.text()?, to: None },
-            kind::MKDIR => Request::Other { operation: "mkdir", path: words.text()?, to: None },
-            kind::RMDIR => Request::Other { operation: "rmdir", path: words.text()?, to: None },
-            kind::SETSTAT => Request::Other { operation: "setstat", path: words.text()?, to: None },
-            kind::RENAME => Request::Other { operation: "rename", path: words.text()?, to: Some(words.text()?) },
+            kind::REMOVE => Request::Other { operation: "remove", path: words.text()?, more: None },
+            kind::MKDIR => Request::Other { operation: "mkdir", path: words.text()?, more: None },
+            kind::RMDIR => Request::Other { operation: "rmdir", path: words.text()?, more: None },
+            kind::SETSTAT => {
+                let (path, size) = (words.text()?, self.size(&mut words));
+                Request::Other { operation: "setstat", path, more: size.map(|size| ("size", size.to_string())) }
+            }
+            kind::FSETSTAT => {
+                let handle = words.bytes()?;
+                let size = self.size(&mut words);
+                let file = self.files.get_mut(handle);
+                let path = file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+                if let (Some(file), Some(size)) = (file, size) {
+                    file.written.cut(size);
+                }
+                Request::Other { operation: "setstat", path, more: size.map(|size| ("size", size.to_string())) }
+            }
+            kind::RENAME => {
+                Request::Other { operation: "rename", path: words.text()?, more: Some(("to", words.text()?)) }
+            }
             // OpenSSH has the two the other way round than the draft: what is linked to comes first.
             kind::SYMLINK => {
                 let to = words.text()?;
-                Request::Other { operation: "symlink", path: words.text()?, to: Some(to) }
+                Request::Other { operation: "symlink", path: words.text()?, more: Some(("to", to)) }
             }
             kind::EXTENDED => match words.bytes()? {
                 b"posix-rename@openssh.com" => {
-                    Request::Other { operation: "rename", path: words.text()?, to: Some(words.text()?) }
+                    Request::Other { operation: "rename", path: words.text()?, more: Some(("to", words.text()?)) }
                 }
                 b"hardlink@openssh.com" => {
                     let to = words.text()?;
-                    Request::Other { operation: "hardlink", path: words.text()?, to: Some(to) }
+                    Request::Other { operation: "hardlink", path: words.text()?, more: Some(("to", to)) }
                 }
-                b"lsetstat@openssh.com" => Request::Other { operation: "setstat", path: words.text()?, to: None },
+                b"lsetstat@openssh.com" => Request::Other { operation: "setstat", path: words.text()?, more: None },
+                // https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-extensions-00#section-7
+                b"copy-data" => {
+                    let (from, _offset, _length, to) = (words.bytes()?, words.long()?, words.long()?, words.bytes()?);
+                    let path_of = |file: Option<&OpenFile>| file.map(|file| file.path.clone()).unwrap_or_default();
+                    let path = path_of(self.files.get(from));
+                    if let Some(file) = self.files.get_mut(to) {
+                        file.copied = true;
+                        file.written.digest = None;
+                    }
+                    Request::Other { operation: "copy", path, more: Some(("to", path_of(self.files.get(to)))) }
+                }
                 _ => return Some(()),
             },
             // Looking is not doing.
@@ -233,6 +290,7 @@ impl Watcher {
         let mut words = Words(packet);
         let code = words.byte()?;
         if code == kind::VERSION {
+            self.version = words.number()?;
             return Some(());
         }
         let id = words.number()?;
@@ -242,14 +300,20 @@ impl Watcher {
             _ => "ok".to_owned(),
         };
         match request {
-            Request::Open { path, folder } => {
+            Request::Open { path, folder, flags } => {
                 if code == kind::HANDLE {
                     let handle = words.bytes()?.to_vec();
                     let (read, written) = (Stretch::new(), Stretch::new());
-                    self.files.insert(handle, OpenFile { path, folder, opened: at, read, written, failed: None });
+                    let (copied, ended, opened, failed) = (false, false, at, None);
+                    let file = OpenFile { path, folder, flags, copied, ended, opened, read, written, failed };
+                    self.files.insert(handle, file);
                 } else {
                     let operation = if folder { "list" } else { "open" };
-                    acts.push(act(at, operation, &path, BTreeMap::from([("outcome".to_owned(), outcome)])));
+                    let mut facts = BTreeMap::from([("outcome".to_owned(), outcome)]);
+                    if let Some(direction) = direction(flags) {
+                        facts.insert("direction".to_owned(), direction.to_owned());
+                    }
+                    acts.push(act(at, operation, &path, facts));
                 }
             }
             Request::Close { handle } => {
@@ -267,9 +331,12 @@ impl Watcher {
                     file.read.add(offset, words.bytes()?);
                 } else if let Some(file) = self.files.get_mut(&handle)
                     && outcome != "ok"
-                    && outcome != END_OF_FILE
                 {
-                    file.failed.get_or_insert(outcome);
+                    if outcome == END_OF_FILE {
+                        file.ended = true;
+                    } else {
+                        file.failed.get_or_insert(outcome);
+                    }
                 }
             }
             Request::Write { handle } => {
@@ -279,19 +346,33 @@ impl Watcher {
                     file.failed.get_or_insert(outcome);
                 }
             }
-            Request::Other { operation, path, to } => {
+            Request::Other { operation, path, more } => {
                 let mut facts = BTreeMap::from([("outcome".to_owned(), outcome)]);
-                if let Some(to) = to {
-                    facts.insert("to".to_owned(), to);
-                }
+                facts.extend(more.map(|(name, value)| (name.to_owned(), value)));
                 acts.push(act(at, operation, &path, facts));
             }
         }
         Some(())
     }
+
+    /// The size among the attributes that come next.
+    fn size(&self, words: &mut Words<'_>) -> Option<u64> {
+        let flags = words.number()?;
+        if self.version <= VERSION_MAX && flags & HAS_SIZE != 0 { words.long() } else { None }
+    }
 }
 
-/// What was done with a file by the time it is closed: one act for each direction that bytes went.
+/// Which way bytes are to go through a file that is opened so.
+fn direction(flags: u32) -> Option<&'static str> {
+    match (flags & open::WRITE != 0, flags & open::READ != 0) {
+        (true, _) => Some("upload"),
+        (false, true) => Some("download"),
+        (false, false) => None,
+    }
+}
+
+/// What was done with a file by the time it is closed: one act for each direction that bytes went. A file that was made or
+/// emptied was written, and one whose end was read was read, without any bytes too.
 fn closed(file: OpenFile, at: Duration) -> Vec<Act> {
     let outcome = file.failed.unwrap_or_else(|| "ok".to_owned());
     let facts = |more: &[(&str, String)]| {
@@ -303,8 +384,12 @@ fn closed(file: OpenFile, at: Duration) -> Vec<Act> {
         return vec![act(at, "list", &file.path, facts(&[]))];
     }
     let mut acts = Vec::new();
-    for (stretch, operation, direction) in [(file.written, "write", "upload"), (file.read, "read", "download")] {
-        if stretch.bytes == 0 {
+    let empties = file.flags & open::WRITE != 0 && file.flags & (open::CREATE | open::TRUNCATE) != 0;
+    let (is_written, is_read) = (empties && !file.copied, file.ended);
+    for (stretch, counts, operation, direction) in
+        [(file.written, is_written, "write", "upload"), (file.read, is_read, "read", "download")]
+    {
+        if stretch.bytes == 0 && !counts {
             continue;
         }
         let mut all = facts(&[("direction", direction.to_owned()), ("bytes", stretch.bytes.to_string())]);
@@ -314,8 +399,12 @@ fn closed(file: OpenFile, at: Duration) -> Vec<Act> {
         }
         acts.push(act(at, operation, &file.path, all));
     }
-    if acts.is_empty() {
-        acts.push(act(at, "open", &file.path, facts(&[("bytes", "0".to_owned())])));
+    if acts.is_empty() && !file.copied {
+        let mut all = facts(&[("bytes", "0".to_owned())]);
+        if let Some(direction) = direction(file.flags) {
+            all.insert("direction".to_owned(), direction.to_owned());
+        }
+        acts.push(act(at, "open", &file.path, all));
     }
     acts
 }
@@ -476,6 +565,66 @@ mod tests {
         let acts = seen(&[(Flow::Out, b"bash: warning: here is a login message\n".to_vec())], 1000);
         assert_eq!(acts.len(), 1);
         assert_eq!(acts[0].facts["operation"], "unreadable");
+    }
+
+    #[test]
+    fn files_that_were_made_emptied_cut_or_copied_over_are_told_although_nothing_was_sent() {
+        use Flow::{In, Out};
+        const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let mut all = vec![(In, text(&[1, 0, 0, 0, 3])), (Out, text(&[2, 0, 0, 0, 3]))];
+        let mut id = 0;
+        let mut ask = |code, words: &[Vec<u8>], answer: u8, rest: Vec<u8>| {
+            id += 1;
+            all.push((In, packet(code, id, words)));
+            all.push((Out, packet(answer, id, &[rest])));
+        };
+        let ok = || number(0);
+        for (path, flags) in [("made", 0x1a), ("emptied", 0x12), ("touched", 2), ("looked", 1), ("read", 1)] {
+            ask(kind::OPEN, &[text(path.as_bytes()), number(flags), number(0)], kind::HANDLE, text(b"h"));
+            if path == "read" {
+                ask(kind::READ, &[text(b"h"), at(0), number(9)], kind::STATUS, number(1));
+            }
+            ask(kind::CLOSE, &[text(b"h")], kind::STATUS, ok());
+        }
+        // Written, and cut to less; then over another one, by the target itself.
+        ask(kind::OPEN, &[text(b"from"), number(0x1a), number(0)], kind::HANDLE, text(b"a"));
+        ask(kind::WRITE, &[text(b"a"), at(0), text(b"hello")], kind::STATUS, ok());
+        ask(kind::FSETSTAT, &[text(b"a"), number(1), at(2)], kind::STATUS, ok());
+        ask(kind::FSETSTAT, &[text(b"a"), number(4), number(0o600)], kind::STATUS, number(3));
+        ask(kind::OPEN, &[text(b"to"), number(0x1a), number(0)], kind::HANDLE, text(b"b"));
+        let copy = [text(b"copy-data"), text(b"a"), at(0), at(0), text(b"b"), at(0)];
+        ask(kind::EXTENDED, &copy, kind::STATUS, ok());
+        ask(kind::CLOSE, &[text(b"b")], kind::STATUS, ok());
+        ask(kind::CLOSE, &[text(b"a")], kind::STATUS, ok());
+        ask(kind::SETSTAT, &[text(b"from"), number(1), at(0)], kind::STATUS, ok());
+        ask(kind::OPEN, &[text(b"kept"), number(0x1a), number(0)], kind::STATUS, number(3));
+        let acts = seen(&all, 1000);
+        let told: Vec<_> = acts
+            .iter()
+            .map(|act| {
+                let fact = |name: &str| act.facts.get(name).map(String::as_str).unwrap_or_default();
+                let (size, to) = (fact("size"), fact("to"));
+                let more = if size.is_empty() { to } else { size };
+                let what = [fact("operation"), fact("direction"), fact("bytes"), more, fact("outcome")];
+                (act.text.as_str(), what, fact("sha256"))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("made", ["write", "upload", "0", "", "ok"], NOTHING),
+                ("emptied", ["write", "upload", "0", "", "ok"], NOTHING),
+                ("touched", ["open", "upload", "0", "", "ok"], ""),
+                ("looked", ["open", "download", "0", "", "ok"], ""),
+                ("read", ["read", "download", "0", "", "ok"], NOTHING),
+                ("from", ["setstat", "", "", "2", "ok"], ""),
+                ("from", ["setstat", "", "", "", "permission denied"], ""),
+                ("from", ["copy", "", "", "to", "ok"], ""),
+                ("from", ["write", "upload", "5", "", "ok"], ""),
+                ("from", ["setstat", "", "", "0", "ok"], ""),
+                ("kept", ["open", "upload", "", "", "permission denied"], ""),
+            ]
+        );
     }
 
     proptest! {

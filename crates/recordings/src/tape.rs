@@ -20,8 +20,6 @@ const FRAME_BYTES: usize = 1 << 20;
 /// Frames of a recording that are closed with each write; after them, one is closed with each sync or when it is full.
 /// So the index holds more than two months of unbroken output.
 const CLOSE_FRAMES: usize = 1 << 19;
-/// Acts of one channel; more are counted only.
-const ACTS_PER_CHANNEL_MAX: usize = 10_000;
 
 /// How far a live recording is, for those who follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +51,6 @@ struct Channel {
     opened: Duration,
     counts: Arc<Counts>,
     eye: Eye,
-    acts: usize,
 }
 
 /// What is looked at in a channel's bytes.
@@ -157,7 +154,7 @@ impl Inner {
                     | Purpose::Exec { terminal: None, .. }
                     | Purpose::Forward { .. } => Eye::Nothing,
                 };
-                channels.insert(note.channel, Channel { purpose, opened: note.at, counts, eye, acts: 0 });
+                channels.insert(note.channel, Channel { purpose, opened: note.at, counts, eye });
             }
             What::Data { flow, bytes } => {
                 let Some(channel) = channels.get_mut(&note.channel) else { return Ok(()) };
@@ -186,7 +183,7 @@ impl Inner {
                     (Eye::Plain, Flow::Out) => encoder.output(at, note.channel, &bytes),
                     (Eye::Plain, Flow::In) | (Eye::Nothing, _) => {}
                 }
-                channel.push(encoder, note.channel, acts);
+                tell(encoder, note.channel, acts);
             }
             What::Resized { columns, rows } => {
                 let (columns, rows) = (columns.clamp(1, 1_000), rows.clamp(1, 1_000));
@@ -234,16 +231,14 @@ impl Inner {
     }
 }
 
-impl Channel {
-    fn push(&mut self, encoder: &mut Encoder, number: u32, acts: Vec<Act>) {
-        for act in acts {
-            self.acts += 1;
-            if self.acts <= ACTS_PER_CHANNEL_MAX {
-                encoder.push(micros(act.at), number, &Event::Act(ActText::of(&act)));
-            }
-        }
+/// Puts acts on the tape, as many as there are: each costs about as much as the bytes that it tells of.
+fn tell(encoder: &mut Encoder, number: u32, acts: Vec<Act>) {
+    for act in acts {
+        encoder.push(micros(act.at), number, &Event::Act(ActText::of(&act)));
     }
+}
 
+impl Channel {
     fn close(mut self, encoder: &mut Encoder, number: u32, at: Duration) {
         let mut acts = Vec::new();
         match &mut self.eye {
@@ -251,7 +246,7 @@ impl Channel {
             Eye::Copy(watcher) => watcher.finish(at, &mut acts),
             Eye::Terminal(_) | Eye::Plain | Eye::Nothing => {}
         }
-        self.push(encoder, number, acts);
+        tell(encoder, number, acts);
         let closed = ClosedText { bytes_in: self.counts.bytes(Flow::In), bytes_out: self.counts.bytes(Flow::Out) };
         if let Purpose::Forward { inward, to } = &self.purpose {
             let facts = [
@@ -263,14 +258,7 @@ impl Channel {
             let facts: BTreeMap<_, _> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             let text = to.chars().take(Act::TEXT_CHARS_MAX).collect();
             let act = Act { at, kind: ActKind::Forward, source: Source::Told, text, facts };
-            self.push(encoder, number, vec![act]);
-        }
-        if self.acts > ACTS_PER_CHANNEL_MAX {
-            let more = self.acts - ACTS_PER_CHANNEL_MAX;
-            let facts = BTreeMap::from([("not_listed".to_owned(), more.to_string())]);
-            let text = "more than can be listed".to_owned();
-            let act = Act { at, kind: ActKind::File, source: Source::Told, text, facts };
-            encoder.push(micros(at), number, &Event::Act(ActText::of(&act)));
+            tell(encoder, number, vec![act]);
         }
         encoder.push(micros(at), number, &Event::Closed(closed));
     }

@@ -410,3 +410,32 @@ async fn output_without_a_terminal_is_kept_as_text_where_the_rule_has_it() {
     let refusal = read(&recorder, &kept.head.session, request(Form::Text, 0)).await.expect_err("nothing");
     assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal:?}");
 }
+
+#[tokio::test]
+async fn every_act_is_on_the_tape_and_those_that_are_not_listed_are_counted() {
+    const ALL: u32 = 20_500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let recorder = recorder(folder.path(), "a");
+    let mut tape = recorder.begin(head(1, false)).await.expect("begun");
+    let opened = What::Opened { purpose: Purpose::Files, counts: Arc::<Counts>::default() };
+    let data = |flow, packet: Vec<u8>| {
+        let bytes = [u32::try_from(packet.len()).expect("short").to_be_bytes().as_slice(), &packet].concat();
+        note(1, What::Data { flow, bytes: bytes.into() })
+    };
+    let mut notes = vec![note(0, opened)];
+    for id in 0..ALL {
+        // Remove the file "x", and: done.
+        let id = id.to_be_bytes();
+        notes.push(data(Flow::In, [[13].as_slice(), &id, &[0, 0, 0, 1, b'x']].concat()));
+        notes.push(data(Flow::Out, [[101].as_slice(), &id, &[0; 4]].concat()));
+    }
+    notes.push(note(2, What::Closed));
+    tape.write(notes).await.expect("written");
+    let kept = finish(&recorder, tape).await;
+    let told: Vec<u32> = kept.acts.iter().filter_map(|act| act.facts.get("not_listed")?.parse().ok()).collect();
+    let listed = kept.acts.iter().filter(|act| act.facts.contains_key("operation")).count();
+    assert!(told.len() == 1 && told[0] + u32::try_from(listed).expect("few") == ALL, "{told:?} and {listed}");
+    assert!(kept.acts.len() <= 20_000, "{}", kept.acts.len());
+    let events = read(&recorder, &kept.head.session, request(Form::Events, 0)).await.expect("readable");
+    assert_eq!(events.matches("\"operation\":\"remove\"").count(), ALL as usize);
+}

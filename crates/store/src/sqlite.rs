@@ -302,9 +302,9 @@ impl Archive for SqliteStore {
         self.readers.read(move |connection| archive::entry(connection, &session)).await
     }
 
-    async fn acts(&self, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal> {
+    async fn acts(&self, session: &SessionId, skip: u32, limit: u32) -> Result<Vec<Act>, Refusal> {
         let session = session.clone();
-        self.readers.read(move |connection| archive::acts(connection, &session, limit)).await
+        self.readers.read(move |connection| archive::acts(connection, &session, skip, limit)).await
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<Found>, Refusal> {

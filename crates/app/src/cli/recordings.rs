@@ -107,7 +107,14 @@ pub(crate) async fn export(client: &Client, args: ExportArgs) -> Result<ExitCode
 
 pub(crate) async fn acts(client: &Client, screen: &Screen, args: OneArgs) -> Result<ExitCode, Failure> {
     let id = one(client, &args.id, false).await?;
-    let acts: wire::Acts = client.get(&["sessions", &id, "acts"], &[]).await?;
+    let mut acts: wire::Acts = client.get(&["sessions", &id, "acts"], &[]).await?;
+    while acts.more {
+        let skip = [("skip".to_owned(), acts.items.len().to_string())];
+        let next: wire::Acts = client.get(&["sessions", &id, "acts"], &skip).await?;
+        // Forgotten meanwhile, with the recording.
+        acts.more = next.more && !next.items.is_empty();
+        acts.items.extend(next.items);
+    }
     screen.show(&acts, || View {
         columns: vec![
             Column::whole("AT"),

@@ -65,9 +65,11 @@ pub async fn what_was_done_is_kept_and_replaced<S: Archive + Store>(archive: &S)
     assert_eq!(archive.entry(&id).await, Ok(None));
     archive.note(&first, Time::from_micros(5)).await.expect("noted");
     archive.note(&first, Time::from_micros(6)).await.expect("noted again");
-    let acts = archive.acts(&id, 10).await.expect("listed");
+    let acts = archive.acts(&id, 0, 10).await.expect("listed");
     assert_eq!(acts, [first.acts[0].clone(), first.acts[2].clone()]);
-    assert_eq!(archive.acts(&id, 1).await.expect("listed").len(), 1);
+    assert_eq!(archive.acts(&id, 0, 1).await.expect("listed"), first.acts[..1]);
+    assert_eq!(archive.acts(&id, 1, 1).await.expect("listed"), first.acts[2..]);
+    assert_eq!(archive.acts(&id, 2, 1).await.expect("listed"), []);
     let entry = archive.entry(&id).await.expect("answered").expect("known");
     assert_eq!((entry.bytes, entry.lasted, entry.keep_until), (7, Duration::from_secs(9), Time::from_micros(6)));
     assert_eq!(found(archive, &search("total")).await, ["total 0"], "once, also after noting twice");
@@ -129,7 +131,7 @@ pub async fn holds_and_retention<S: Archive + Store>(archive: &S) {
     archive.removed(&one).await.expect("removing again changes nothing");
     assert_eq!(ids(99).await, [two]);
     assert!(archive.entry(&one).await.expect("answered").expect("still known").removed);
-    assert!(archive.acts(&one, 10).await.expect("answered").is_empty());
+    assert!(archive.acts(&one, 0, 10).await.expect("answered").is_empty());
     assert!(found(archive, &search("one")).await.is_empty());
     assert!(matches!(archive.hold(&one, Some("late"), &by).await, Err(Refusal::NotFound { .. })));
     let events = archive.events(0, 100).await.expect("a record").events;
@@ -188,7 +190,7 @@ pub async fn a_recording_that_is_made_can_be_held<S: Archive + Store>(archive: &
     archive.note(&whole, Time::from_micros(5)).await.expect("noted");
     let entry = archive.entry(id).await.expect("answered").expect("known");
     assert_eq!((entry.hold.as_deref(), entry.bytes, entry.keep_until), (Some("case 7"), 7, Time::from_micros(5)));
-    assert_eq!(archive.acts(id, 10).await.expect("listed"), whole.acts);
+    assert_eq!(archive.acts(id, 0, 10).await.expect("listed"), whole.acts);
     assert_eq!(archive.claim(id, Time::MAX).await, Ok(false));
     archive.hold(id, None, &by).await.expect("released");
     assert_eq!(archive.expired(Time::MAX, 10).await.expect("answered"), std::slice::from_ref(id));

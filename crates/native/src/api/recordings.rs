@@ -182,11 +182,16 @@ pub(crate) async fn export_recording(
 }
 
 /// What was done in a session
+///
+/// At most 5000 acts of it in one answer.
 #[utoipa::path(
     get,
     path = "/sessions/{id}/acts",
     tag = "recordings",
-    params(("id" = String, Path, description = "The full id.")),
+    params(
+        ("id" = String, Path, description = "The full id."),
+        ("skip" = Option<u32>, Query, description = "How many of the first acts to leave out; 0 unless given.")
+    ),
     responses(
         (status = 200, body = wire::Acts),
         (status = "default", body = wire::Problem, content_type = "application/problem+json")
@@ -196,11 +201,19 @@ pub(crate) async fn list_acts(
     State(control): State<Control>,
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
-    params: Params,
+    Params(params): Params,
 ) -> Result<Json<wire::Acts>, Fault> {
-    params.none()?;
-    let (acts, entry) = control.acts(&caller, &session_id("id", &id)?, ACTS_MAX).await?;
-    Ok(Json(wire::Acts { items: acts.into_iter().map(map::act).collect(), recording: entry.map(map::entry) }))
+    let mut skip = None;
+    for (name, value) in params {
+        match name.as_str() {
+            "skip" => once(&mut skip, "skip", number("skip", &value)?)?,
+            other => return Err(unknown(other, &["skip"]).into()),
+        }
+    }
+    let id = session_id("id", &id)?;
+    let (acts, more, entry) = control.acts(&caller, &id, skip.unwrap_or(0), ACTS_MAX).await?;
+    let items = acts.into_iter().map(map::act).collect();
+    Ok(Json(wire::Acts { items, more, recording: entry.map(map::entry) }))
 }
 
 /// Search in what was done

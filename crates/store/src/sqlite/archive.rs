@@ -96,15 +96,15 @@ pub(super) fn entry(connection: &Connection, session: &SessionId) -> Result<Opti
     Ok(known(connection, session)?.map(|known| known.entry))
 }
 
-pub(super) fn acts(connection: &Connection, session: &SessionId, limit: u32) -> Result<Vec<Act>, Refusal> {
+pub(super) fn acts(connection: &Connection, session: &SessionId, skip: u32, limit: u32) -> Result<Vec<Act>, Refusal> {
     let reading = || -> rusqlite::Result<Vec<(i64, i64, RawAct)>> {
         connection
             .prepare_cached(
                 "SELECT a.at, r.began, a.kind, a.source, a.text, a.facts FROM acts AS a \
                  JOIN recordings AS r ON r.session = a.session \
-                 WHERE a.session = ?1 AND a.kind <> 'screen' ORDER BY a.at, a.id LIMIT ?2",
+                 WHERE a.session = ?1 AND a.kind <> 'screen' ORDER BY a.at, a.id LIMIT ?2 OFFSET ?3",
             )?
-            .query_map((session.as_str(), limit), |row| Ok((row.get(0)?, row.get(1)?, RawAct::read(row, 2)?)))?
+            .query_map((session.as_str(), limit, skip), |row| Ok((row.get(0)?, row.get(1)?, RawAct::read(row, 2)?)))?
             .collect()
     };
     reading().map_err(from_sqlite)?.into_iter().map(|(at, began, raw)| raw.into_act(since(at, began))).collect()

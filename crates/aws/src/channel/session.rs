@@ -60,8 +60,9 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(60);
 const LOST_TARGET_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to close the connection after the last word.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-/// How long a farewell may take; the engine cuts then.
-const FAREWELL_MAX: Duration = Duration::from_millis(10);
+/// How long a farewell may take, until the client has closed: enough for one with 200 ms to go there and back, as with ssh
+/// (ADR 0006). The engine cuts then, after which nothing of it that is still on its way arrives.
+const FAREWELL_MAX: Duration = Duration::from_millis(300);
 /// How long a target may take to hear that a session is over.
 const LEAVE_MAX: Duration = Duration::from_millis(10);
 /// What AWS's clients know as the text for this ending.
@@ -684,7 +685,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Somebody ends the session: the last word goes out now, and waits for nothing.
+    /// Somebody ends the session: the last word goes out now, behind what is on its way, and is waited for until the client
+    /// has read it and closes. The target is cut off already.
     async fn farewell(
         &mut self,
         ending: &Ending,
@@ -708,19 +710,39 @@ impl<'a> Desk<'a> {
             | EndReason::InternalError => ending.message(),
         };
         let frame = Frame::Binary(last_word(&word(&text)));
+        let Line { sink, stream, outgoing, leg, .. } = line;
         let saying = async {
-            if let Some(before) = line.outgoing.take() {
-                line.sink.feed(before).await?;
+            if let Some(before) = outgoing.take() {
+                sink.feed(before).await?;
             }
-            line.sink.feed(frame).await?;
-            line.sink.flush().await
+            sink.feed(frame).await?;
+            sink.flush().await
         };
-        match tokio::time::timeout(FAREWELL_MAX, saying).await {
+        // Read all the while: whoever cannot write may not read either, and what was left unread would end the connection
+        // before the last word has gone out.
+        let leaving = async {
+            loop {
+                match stream.next().await {
+                    Some(Ok(Frame::Close(_)) | Err(_)) | None => return,
+                    Some(Ok(Frame::Binary(_) | Frame::Text(_) | Frame::Ping(_) | Frame::Pong(_))) => {}
+                }
+            }
+        };
+        let told = async {
+            tokio::pin!(leaving);
+            tokio::select! {
+                said = saying => said?,
+                () = &mut leaving => return Ok(()),
+            }
+            leaving.await;
+            Ok::<(), axum::Error>(())
+        };
+        match tokio::time::timeout(FAREWELL_MAX, told).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a client left before it was told why"),
-            Err(_elapsed) => tracing::debug!("a client took no farewell"),
+            Err(_elapsed) => tracing::debug!("a client did not close after the farewell"),
         }
-        line.leg.said.cancel();
+        leg.said.cancel();
     }
 
     async fn opened(

@@ -549,6 +549,56 @@ async fn what_a_target_said_before_it_was_lost_is_heard() {
 }
 
 #[tokio::test]
+async fn a_kill_is_read_behind_output_that_flows() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let clock = Clock::stop();
+    let (mut peer, program) = bed.join(&started).await;
+    let flowing = tokio::spawn(async move {
+        // Until nobody listens.
+        while program.says.send(Unit::Data(Bytes::from_static(&[b'x'; 8_000]))).await.is_ok() {}
+    });
+    peer.until("it flows", |peer| peer.out.len() > 1_000_000).await;
+    // More than the client's system takes by itself is on its way.
+    work(Duration::from_millis(100)).await;
+    let body = json!({"SessionId": peer.session}).to_string();
+    let ending = bed.world.call("alice", "TerminateSession", &body);
+    tokio::pin!(ending);
+    // The client reads on, and acknowledges, when the last word is on its way.
+    tokio::select! {
+        _answer = &mut ending => {}
+        () = work(Duration::from_millis(100)) => {}
+    }
+    peer.until("the last word", |peer| peer.closed.is_some() || peer.socket.is_none()).await;
+    let said = peer.closed.clone().expect("it is read before the connection ends");
+    assert!(said.starts_with("disconnected"), "{said}");
+    // A client that has read it and does not close is waited for, but not for long.
+    work(Duration::from_millis(100)).await;
+    assert_eq!(bed.shown(&peer.session).await["Status"], "Terminating");
+    clock.pass(Duration::from_millis(310)).await;
+    assert_eq!(ending.await.ok()["SessionId"], peer.session);
+    flowing.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_kill_waits_for_no_client_that_has_closed() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let _clock = Clock::stop();
+    let (mut peer, _program) = bed.join(&started).await;
+    let body = json!({"SessionId": peer.session}).to_string();
+    let ending = bed.world.call("alice", "TerminateSession", &body);
+    let leaving = async {
+        peer.until("the last word", |peer| peer.closed.is_some()).await;
+        peer.cut();
+    };
+    let (answer, ()) = tokio::join!(ending, leaving);
+    assert_eq!(answer.ok()["SessionId"], peer.session);
+}
+
+#[tokio::test]
 async fn connections_that_do_not_come_up_are_bounded_however_often_they_are_closed() {
     let mut bed = Bed::new().await;
     bed.reached();

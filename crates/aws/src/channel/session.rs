@@ -45,8 +45,9 @@ const OPENINGS_MAX: usize = 2 * STREAMS_MAX;
 static LOANS: Semaphore = Semaphore::const_new(8);
 /// A target that takes nothing on one of several streams for this long loses that stream, so that the others go on.
 const STUCK_MAX: Duration = Duration::from_secs(30);
-/// How long a stream may go on after the client's end of it, while the target says nothing.
-const LINGER_MAX: Duration = Duration::from_secs(60);
+/// How long a stream may go on after the client's end of it, while nothing moves either way: the target has all, and says
+/// nothing.
+const LINGER_MAX: Duration = Duration::from_secs(600);
 /// How often the client is asked whether it is there, and after which silence it is not.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(95);
@@ -143,7 +144,7 @@ struct Stream {
     pump: Option<AbortHandle>,
     /// When the target last took something, or had nothing to take.
     moved: Instant,
-    /// Since when the client has ended its side and nothing came from the target.
+    /// Since when the client has ended its side and nothing has moved, or could.
     lingers: Option<Instant>,
     /// Whether it was given up; its end waits to be said.
     given_up: bool,
@@ -569,6 +570,8 @@ impl<'a> Desk<'a> {
     /// Gives the streams what they take, and gives up those that take nothing while others wait for them.
     fn feed(&mut self, now: Instant) {
         let many = self.streams.len() > 1;
+        // What a target may have said already waits for the client.
+        let client_takes = self.host.room() >= CHUNK_BYTES_MAX && self.own.is_empty();
         let mut given_up = Vec::new();
         for (number, stream) in &mut self.streams {
             if let Some(feed) = &stream.feed {
@@ -587,8 +590,12 @@ impl<'a> Desk<'a> {
                     }
                 }
             }
-            if stream.held.load(Ordering::Relaxed) == 0 {
+            let has_all = stream.held.load(Ordering::Relaxed) == 0;
+            if has_all {
                 stream.moved = now;
+            }
+            if !(has_all && client_takes) && stream.lingers.is_some() {
+                stream.lingers = Some(now);
             }
             let stuck = many && now.duration_since(stream.moved) >= STUCK_MAX;
             let lingered = stream.lingers.is_some_and(|since| now.duration_since(since) >= LINGER_MAX);

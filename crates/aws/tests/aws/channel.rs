@@ -6,12 +6,13 @@ use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use axum::serve::{IncomingStream, Listener};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::uri::Scheme;
 use ravelin_aws::proto::channel::{self, Flag};
 use ravelin_aws::proto::delivery::{Delivery, End, Epoch, Event, Limits, Transmit};
 use ravelin_aws::proto::message::PayloadType;
+use ravelin_aws::proto::smux::{self, Command, Decoder};
 use ravelin_aws::wire::data_channel as wire;
 use ravelin_engine::egress::{Dialer, Duct, DynSink, Far, FarSink, FarSource, NotOpened, Opening, Unreached};
 use ravelin_engine::leg::{GuardedStream, Leg, SocketHandle, guard};
@@ -35,7 +36,7 @@ use uuid::Uuid;
 /// One program on the target, in the test's hands.
 struct Program {
     says: mpsc::Sender<Unit>,
-    _takes: mpsc::Receiver<Unit>,
+    takes: mpsc::Receiver<Unit>,
 }
 
 impl Program {
@@ -45,6 +46,20 @@ impl Program {
 
     async fn data(&self, bytes: impl Into<Bytes>) {
         self.says(Unit::Data(bytes.into())).await;
+    }
+}
+
+impl Program {
+    /// What it takes until the end of its input.
+    async fn takes_all(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match self.takes.recv().await.expect("an end of its own") {
+                Unit::Data(bytes) => all.extend_from_slice(&bytes),
+                Unit::Eof => return all,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 
@@ -80,7 +95,7 @@ impl Far for Stages {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         let (says, said) = mpsc::channel(64);
         let (to_program, takes) = mpsc::channel(1);
-        self.0.programs.send(Program { says, _takes: takes }).await.expect("the test goes on");
+        self.0.programs.send(Program { says, takes }).await.expect("the test goes on");
         Ok(Duct { source: FarSource::new(Said(said)), sink: FarSink::new(Takes(Some(to_program))) })
     }
 
@@ -276,6 +291,8 @@ struct Peer {
     closed: Option<String>,
     /// Whether it writes anything, acknowledgements included.
     quiet: bool,
+    /// How often it was asked whether it is there.
+    pings: usize,
 }
 
 impl Peer {
@@ -292,6 +309,7 @@ impl Peer {
             exit: None,
             closed: None,
             quiet: false,
+            pings: 0,
         }
     }
 
@@ -319,6 +337,29 @@ impl Peer {
 
     fn send(&mut self, payload_type: PayloadType, payload: impl Into<Bytes>) {
         self.delivery.send(payload_type, payload.into(), now()).expect("room");
+    }
+
+    /// Sends frames of smux.
+    fn frames(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let mut frames = BytesMut::new();
+        write(&mut frames);
+        self.send(PayloadType::Output, frames);
+    }
+
+    /// The frames of smux that came, as stream and data; an end has none.
+    fn heard(&self) -> Vec<(u32, Bytes)> {
+        let mut decoder = Decoder::new();
+        decoder.push(Bytes::copy_from_slice(&self.out));
+        std::iter::from_fn(|| decoder.poll_frame().expect("frames")).map(|frame| (frame.stream, frame.data)).collect()
+    }
+
+    /// So many seconds, one by one, in which it answers whatever comes.
+    async fn rests(&mut self, clock: &Clock, count: u32) {
+        for _ in 0..count {
+            clock.pass(Duration::from_secs(1)).await;
+            turns().await;
+            self.step().await;
+        }
     }
 
     async fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
@@ -361,7 +402,8 @@ impl Peer {
             }
             Some(Ok(Frame::Pong(payload))) => self.delivery.handle_pong(&payload, now),
             Some(Ok(Frame::Close(_)) | Err(_)) | None => self.cut(),
-            Some(Ok(Frame::Ping(_) | Frame::Text(_) | Frame::Frame(_))) => {}
+            Some(Ok(Frame::Ping(payload))) => self.pings += usize::from(&payload[..] == b"keepalive"),
+            Some(Ok(Frame::Text(_) | Frame::Frame(_))) => {}
         }
         while let Some(event) = self.delivery.poll_event() {
             match event {
@@ -546,6 +588,122 @@ async fn what_a_target_said_before_it_was_lost_is_heard() {
     peer.cut();
     let shown = bed.until_shown(&peer.session, "Terminated").await;
     assert_eq!(shown["Details"], "target_closed by target:web-1: exit status 7");
+}
+
+/// A forwarding session with one connection.
+async fn forwarded(bed: &mut Bed) -> (Peer, Program) {
+    bed.reached();
+    let started = bed.begin("AWS-StartPortForwardingSession", json!({"portNumber": ["1"]})).await;
+    let mut peer = bed.open(&started).await;
+    peer.until("the session begins", |peer| peer.begun).await;
+    peer.frames(|out| smux::encode(Command::Syn, 3, out));
+    peer.step().await;
+    let program = bed.program().await;
+    (peer, program)
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_minutes_reaches_a_client_that_has_ended_its_side() {
+    let mut bed = Bed::new().await;
+    let (mut peer, mut program) = forwarded(&mut bed).await;
+    let clock = Clock::stop();
+    peer.frames(|out| {
+        smux::encode_data(3, b"a question", out);
+        smux::encode(Command::Fin, 3, out);
+    });
+    peer.step().await;
+    assert_eq!(program.takes_all().await, b"a question");
+    for answer in ["one", "two"] {
+        peer.rests(&clock, 590).await;
+        program.data(answer).await;
+        let wanted = (3, Bytes::from(answer));
+        peer.until("an answer", |peer| peer.heard().contains(&wanted)).await;
+    }
+    // But not for ever.
+    peer.rests(&clock, 590).await;
+    assert!(!peer.heard().contains(&(3, Bytes::new())));
+    peer.rests(&clock, 20).await;
+    peer.until("its end", |peer| peer.heard().contains(&(3, Bytes::new()))).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_target_is_not_lost_because_its_client_has_ended() {
+    let mut bed = Bed::new().await;
+    let (mut peer, mut program) = forwarded(&mut bed).await;
+    let clock = Clock::stop();
+    for _ in 0..20 {
+        peer.frames(|out| smux::encode_data(3, &[b'x'; 1000], out));
+        peer.step().await;
+    }
+    peer.frames(|out| smux::encode(Command::Fin, 3, out));
+    peer.rests(&clock, 700).await;
+    assert_eq!(program.takes_all().await, vec![b'x'; 20_000]);
+    program.data("thanks").await;
+    peer.until("an answer", |peer| peer.heard().contains(&(3, Bytes::from_static(b"thanks")))).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_stands_still_is_given_up_for_the_others() {
+    let mut bed = Bed::new().await;
+    let (mut peer, _stuck) = forwarded(&mut bed).await;
+    let clock = Clock::stop();
+    peer.frames(|out| smux::encode(Command::Syn, 5, out));
+    peer.step().await;
+    let mut other = bed.program().await;
+    for _ in 0..20 {
+        peer.frames(|out| smux::encode_data(3, &[b'x'; 10_000], out));
+        peer.step().await;
+    }
+    let ended = (3, Bytes::new());
+    peer.rests(&clock, 29).await;
+    assert!(!peer.heard().contains(&ended), "not yet");
+    peer.rests(&clock, 2).await;
+    peer.until("the end of one", |peer| peer.heard().contains(&ended)).await;
+    peer.frames(|out| {
+        smux::encode_data(5, b"a question", out);
+        smux::encode(Command::Fin, 5, out);
+    });
+    peer.step().await;
+    assert_eq!(other.takes_all().await, b"a question", "what waited behind the other");
+    other.data("an answer").await;
+    peer.until("an answer", |peer| peer.heard().contains(&(5, Bytes::from_static(b"an answer")))).await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_asked_and_then_given_up() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let clock = Clock::stop();
+    let (mut peer, _program) = bed.join(&started).await;
+    bed.until_shown(&peer.session, "Connected").await;
+    peer.rests(&clock, 200).await;
+    assert!((6..=7).contains(&peer.pings), "{} pings", peer.pings);
+    assert!(peer.socket.is_some(), "whoever answers stays");
+    // It is there and answers nothing.
+    seconds(&clock, 60).await;
+    assert_eq!(bed.shown(&peer.session).await["Status"], "Connected");
+    seconds(&clock, 40).await;
+    bed.until_shown(&peer.session, "Disconnected").await;
+}
+
+#[tokio::test]
+async fn what_a_target_does_not_take_is_left_with_the_client() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let (mut peer, _program) = bed.join(&started).await;
+    let (mut sent, begun) = (0, Instant::now());
+    while begun.elapsed() < Duration::from_secs(2) {
+        while peer.delivery.room() >= 1000 {
+            peer.send(PayloadType::Output, vec![b'x'; 1000]);
+            sent += 1000;
+        }
+        peer.step().await;
+    }
+    let window = Limits::CLIENT.unacked_bytes_max;
+    let taken = sent - window.min(sent);
+    assert!((100 * 1024..384 * 1024).contains(&taken), "{taken} bytes are with the server");
 }
 
 #[tokio::test]

@@ -396,7 +396,7 @@ fn ocsf(deployment: &str, entry: &Entry) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use ravelin_model::SessionId;
     use ravelin_model::audit::{AuditEvent, Deed};
@@ -416,7 +416,7 @@ mod tests {
         }
     }
 
-    fn entry(kind: AuditKind) -> Entry {
+    pub(crate) fn entry(kind: AuditKind) -> Entry {
         let facts = [
             ("principal", "alice"),
             ("login", "root"),

@@ -6,6 +6,9 @@
 
 use async_trait::async_trait;
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use ravelin_model::audit::{AuditKind, Deed};
 use ravelin_model::ports::{EntryPage, Ledger, Sinks, Store};
 use ravelin_model::session::Actor;
@@ -323,17 +326,23 @@ impl HttpEnd {
                 numbers.extend(self::numbers(body.lines()));
                 continue;
             }
-            let body: Value = serde_json::from_str(body).expect("JSON");
             if path == "/v1/traces" {
+                let _spans: ExportTraceServiceRequest = serde_json::from_str(body).expect("the protocol's own form");
                 continue;
             }
             if path == "/v1/logs" {
-                let records = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
-                for record in records.as_array().expect("records") {
-                    let text = record["body"]["stringValue"].as_str().expect("a text");
-                    numbers.extend(self::numbers(std::iter::once(text)));
+                let logs: ExportLogsServiceRequest = serde_json::from_str(body).expect("the protocol's own form");
+                let scopes = logs.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
+                for record in scopes.flat_map(|scope| &scope.log_records) {
+                    let Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) = &record.body else {
+                        panic!("{record:?} has no text");
+                    };
+                    numbers.push(number(text));
                 }
-            } else if let Some(events) = body["logEvents"].as_array() {
+                continue;
+            }
+            let body: Value = serde_json::from_str(body).expect("JSON");
+            if let Some(events) = body["logEvents"].as_array() {
                 assert!(events.is_sorted_by_key(|event| event["timestamp"].as_u64()), "in the order of their times");
                 numbers.extend(self::numbers(events.iter().map(|event| event["message"].as_str().expect("a text"))));
             } else if let Some(rows) = body.as_array() {

@@ -90,24 +90,18 @@ impl Otlp {
 #[async_trait]
 impl Destination for Otlp {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
-        let scope = json!({ "name": "ravelin.audit", "version": env!("CARGO_PKG_VERSION") });
-        let resource = self.resource(batch.deployment);
         let new = batch.items.iter().filter(|item| item.entry.event.seq > self.logged);
         let records: Vec<Value> = new.map(|item| log_record(batch.deployment, item)).collect();
         if !records.is_empty() {
             self.remark = None;
-            let logs = json!({ "resourceLogs": [{
-                "resource": resource, "scopeLogs": [{ "scope": scope, "logRecords": records }]
-            }]});
+            let logs = logs(&self.resource(batch.deployment), records);
             let answer = self.post("/v1/logs", &logs).await?;
             self.hear(&answer)?;
             self.logged = batch.items.last().map_or(self.logged, |item| item.entry.event.seq);
         }
         let spans: Vec<Value> = batch.items.iter().filter_map(|item| span(batch.deployment, item)).collect();
         if !spans.is_empty() {
-            let traces = json!({ "resourceSpans": [{
-                "resource": resource, "scopeSpans": [{ "scope": scope, "spans": spans }]
-            }]});
+            let traces = traces(&self.resource(batch.deployment), spans);
             let answer = self.post("/v1/traces", &traces).await?;
             // A span holds nothing that the log records do not: a far end for logs alone is no reason to stop.
             let is_without_traces = matches!(answer.status.as_u16(), 404 | 501);
@@ -142,6 +136,18 @@ fn said(answer: &Answer) -> Option<Value> {
         return Some(Value::Null);
     }
     serde_json::from_slice(&answer.body).ok().filter(Value::is_object)
+}
+
+fn scope() -> Value {
+    json!({ "name": "ravelin.audit", "version": env!("CARGO_PKG_VERSION") })
+}
+
+fn logs(resource: &Value, records: Vec<Value>) -> Value {
+    json!({ "resourceLogs": [{ "resource": resource, "scopeLogs": [{ "scope": scope(), "logRecords": records }] }] })
+}
+
+fn traces(resource: &Value, spans: Vec<Value>) -> Value {
+    json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "scope": scope(), "spans": spans }] }] })
 }
 
 fn attribute(name: &str, value: &str) -> Value {
@@ -217,4 +223,66 @@ fn ids(session: &str) -> (String, String) {
     let hash = digest::digest(&digest::SHA256, session.as_bytes());
     let hex = crate::sign::hex(hash.as_ref());
     (hex[..32].to_owned(), hex[32..48].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::tests::entry;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use ravelin_model::audit::AuditKind;
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    /// A request as the protocol's own types have it, which leave nothing out of it.
+    fn read<T: DeserializeOwned + Serialize>(sent: &Value) -> T {
+        let read = serde_json::from_value(sent.clone()).expect("the protocol's types take it");
+        assert_holds(&serde_json::to_value(&read).expect("JSON"), sent);
+        read
+    }
+
+    fn assert_holds(whole: &Value, part: &Value) {
+        match (whole, part) {
+            (Value::Object(whole), Value::Object(part)) => {
+                for (name, value) in part {
+                    assert_holds(whole.get(name).unwrap_or_else(|| panic!("{name} is lost")), value);
+                }
+            }
+            (Value::Array(whole), Value::Array(part)) => {
+                assert_eq!(whole.len(), part.len());
+                whole.iter().zip(part).for_each(|(whole, part)| assert_holds(whole, part));
+            }
+            (whole, part) => assert_eq!(whole, part),
+        }
+    }
+
+    #[test]
+    fn the_protocols_own_types_read_what_is_sent() {
+        let names = Names::default();
+        let item = |kind| {
+            let mut entry = entry(kind);
+            for (fact, value) in [("created_micros", "1795300133000000"), ("ended_micros", "1795300139000000")] {
+                entry.event.deed.facts.insert(fact.to_owned(), value.to_owned());
+            }
+            let record = crate::Schema::Ravelin.render(&names, "d", &entry).expect("a record");
+            Item { entry, record }
+        };
+        let otlp = Otlp::new("http://127.0.0.1:4318", None, None, &names).expect("usable");
+        let resource = otlp.resource("d");
+        for kind in AuditKind::ALL {
+            let sent = logs(&resource, vec![log_record("d", &item(*kind))]);
+            let read: ExportLogsServiceRequest = read(&sent);
+            let record = &read.resource_logs[0].scope_logs[0].log_records[0];
+            assert_eq!(record.time_unix_nano, 1_795_300_139_123_456_000);
+            assert_eq!((record.trace_id.len(), record.span_id.len()), (16, 8));
+            let of_session = span("d", &item(*kind));
+            assert_eq!(of_session.is_some(), traits(*kind).ends_session, "{kind}");
+            let Some(of_session) = of_session else { continue };
+            let read: ExportTraceServiceRequest = self::read(&traces(&resource, vec![of_session]));
+            let span = &read.resource_spans[0].scope_spans[0].spans[0];
+            assert_eq!((&span.trace_id, &span.span_id), (&record.trace_id, &record.span_id));
+            assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 6_000_000_000);
+        }
+    }
 }

@@ -107,7 +107,7 @@ impl S3 {
         let answer = http::send(request).await?;
         if answer.status.is_success() {
             // A page for people, such as a login's, comes from something before the store.
-            let is_page = answer.content_type.starts_with("text/html");
+            let is_page = !answer.body.is_empty() && answer.content_type.starts_with("text/html");
             return if is_page { Err(answer.refusal("the upload, by something that is no store,")) } else { Ok(()) };
         }
         if answer.names("NoSuchBucket") {

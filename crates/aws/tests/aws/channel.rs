@@ -683,7 +683,7 @@ async fn a_client_that_says_nothing_is_asked_and_then_given_up() {
     // It is there and answers nothing.
     seconds(&clock, 60).await;
     assert_eq!(bed.shown(&peer.session).await["Status"], "Connected");
-    seconds(&clock, 40).await;
+    seconds(&clock, 60).await;
     bed.until_shown(&peer.session, "Disconnected").await;
 }
 

@@ -293,6 +293,8 @@ struct Peer {
     quiet: bool,
     /// How often it was asked whether it is there.
     pings: usize,
+    /// How often it was answered when it asked.
+    pongs: usize,
 }
 
 impl Peer {
@@ -310,6 +312,7 @@ impl Peer {
             closed: None,
             quiet: false,
             pings: 0,
+            pongs: 0,
         }
     }
 
@@ -353,12 +356,18 @@ impl Peer {
         std::iter::from_fn(|| decoder.poll_frame().expect("frames")).map(|frame| (frame.stream, frame.data)).collect()
     }
 
-    /// So many seconds, one by one, in which it answers whatever comes.
+    /// So many seconds, one by one. Time stands still while it hears and is heard, now and then.
     async fn rests(&mut self, clock: &Clock, count: u32) {
-        for _ in 0..count {
+        for second in 0..count {
             clock.pass(Duration::from_secs(1)).await;
             turns().await;
             self.step().await;
+            if second % 10 == 0 {
+                self.pongs = 0;
+                let socket = self.socket.as_mut().expect("it is still there");
+                socket.send(Frame::Ping(Bytes::from_static(b"?"))).await.expect("sent");
+                self.until("an answer to a ping", |peer| peer.pongs > 0).await;
+            }
         }
     }
 
@@ -400,7 +409,10 @@ impl Peer {
             Some(Ok(Frame::Binary(bytes))) => {
                 self.delivery.handle(&bytes, now).expect("the server's messages are sound");
             }
-            Some(Ok(Frame::Pong(payload))) => self.delivery.handle_pong(&payload, now),
+            Some(Ok(Frame::Pong(payload))) => {
+                self.pongs += usize::from(&payload[..] == b"?");
+                self.delivery.handle_pong(&payload, now);
+            }
             Some(Ok(Frame::Close(_)) | Err(_)) | None => self.cut(),
             Some(Ok(Frame::Ping(payload))) => self.pings += usize::from(&payload[..] == b"keepalive"),
             Some(Ok(Frame::Text(_) | Frame::Frame(_))) => {}
@@ -679,8 +691,8 @@ async fn a_client_that_says_nothing_is_asked_and_then_given_up() {
     bed.until_shown(&peer.session, "Connected").await;
     peer.rests(&clock, 200).await;
     assert!((6..=7).contains(&peer.pings), "{} pings", peer.pings);
-    assert!(peer.socket.is_some(), "whoever answers stays");
-    // It is there and answers nothing.
+    assert!(peer.socket.is_some(), "whoever is there stays");
+    // It is there and says nothing.
     seconds(&clock, 60).await;
     assert_eq!(bed.shown(&peer.session).await["Status"], "Connected");
     seconds(&clock, 60).await;

@@ -30,7 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const TARGET_CHARS_MAX: usize = 400;
@@ -52,9 +52,9 @@ pub(crate) struct Starter {
 
 pub(crate) async fn answer(starter: &Starter, call: &Call<'_>) -> Result<wire::StartSessionResponse, Fault> {
     let Some(invocation) = call.invocation else { return starter.start(call).await };
-    let slot = starter.answers.slot(call.caller.name(), invocation);
-    let mut kept = slot.lock().await;
     let body = body_digest(call.body);
+    let place = starter.answers.place(call.caller.name(), invocation);
+    let mut kept = place.slot.lock().await;
     if let Some(kept) = kept.as_ref().filter(|kept| kept.body == body) {
         return Ok(wire::StartSessionResponse {
             session_id: kept.session.clone(),
@@ -387,42 +387,85 @@ fn json(properties: &PortProperties) -> Value {
 /// The answers of calls that may be repeated.
 #[derive(Default)]
 pub(crate) struct Answers {
-    slots: Mutex<HashMap<(PrincipalName, String), (Instant, Slot)>>,
+    slots: Mutex<HashMap<Key, (Instant, Slot)>>,
 }
 
+/// Whose call, and which.
+type Key = (PrincipalName, String);
+
+/// Locked while its call is under way; empty until there is an answer.
 type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
-pub(crate) struct Kept {
+struct Kept {
     body: [u8; 32],
     session: String,
     token: SecretString,
+}
+
+/// The place of one call's answer. Dropping it without one gives it back, unless somebody waits who repeats the call.
+struct Place<'a> {
+    answers: &'a Answers,
+    key: Key,
+    slot: Slot,
 }
 
 impl Answers {
     /// SDKs give up before this.
     const KEEP: Duration = Duration::from_secs(300);
     const KEPT_MAX: usize = 4096;
+    /// Of one caller, so that nobody takes the others' places.
+    const KEPT_PER_CALLER_MAX: usize = 1024;
     /// Longer ids are none of an SDK's.
     const ID_CHARS_MAX: usize = 128;
 
-    /// The place of one call's answer; whoever repeats the call while it is under way waits for it.
-    fn slot(&self, caller: &PrincipalName, invocation: &str) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The place of one call's answer; whoever repeats the call while it is under way waits for it. Where there are too many
+    /// answers, the oldest goes.
+    fn place(&self, caller: &PrincipalName, invocation: &str) -> Place<'_> {
+        let key = (caller.clone(), invocation.chars().take(Self::ID_CHARS_MAX).collect());
+        let mut slots = self.slots();
         let now = Instant::now();
-        if slots.len() >= Self::KEPT_MAX {
-            slots.retain(|_, (since, _)| now.duration_since(*since) < Self::KEEP);
-        }
-        let id: String = invocation.chars().take(Self::ID_CHARS_MAX).collect();
-        if slots.len() >= Self::KEPT_MAX {
-            // Too many at once: this call cannot be repeated safely, as every other server has it.
-            return Slot::default();
-        }
-        let (since, slot) = slots.entry((caller.clone(), id)).or_insert_with(|| (now, Slot::default()));
-        if now.duration_since(*since) >= Self::KEEP {
-            (*since, *slot) = (now, Slot::default());
-        }
-        Arc::clone(slot)
+        slots.retain(|_, (since, slot)| now.duration_since(*since) < Self::KEEP || !is_answered(slot));
+        let slot = slots.get(&key).map(|(_, slot)| Arc::clone(slot)).unwrap_or_else(|| {
+            let slot = Slot::default();
+            let own = slots.keys().filter(|(whose, _)| whose == caller).count();
+            let has_room = if own >= Self::KEPT_PER_CALLER_MAX {
+                forget_oldest(&mut slots, |(whose, _)| whose == caller)
+            } else {
+                slots.len() < Self::KEPT_MAX || forget_oldest(&mut slots, |_| true)
+            };
+            // With so many under way at once this call cannot be repeated safely, as every other server has it.
+            if has_room {
+                slots.insert(key.clone(), (now, Arc::clone(&slot)));
+            }
+            slot
+        });
+        Place { answers: self, key, slot }
     }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Key, (Instant, Slot)>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.answers.slots();
+        // Others get at it under this lock only: there are two, the map's and ours, unless somebody waits.
+        if Arc::strong_count(&self.slot) == 2 && !is_answered(&self.slot) {
+            slots.remove(&self.key);
+        }
+    }
+}
+
+fn is_answered(slot: &Slot) -> bool {
+    slot.try_lock().is_ok_and(|kept| kept.is_some())
+}
+
+/// Takes the oldest answer of these away; false when there is none.
+fn forget_oldest(slots: &mut HashMap<Key, (Instant, Slot)>, of: impl Fn(&Key) -> bool) -> bool {
+    let answered = slots.iter().filter(|(key, (_, slot))| of(key) && is_answered(slot));
+    let oldest = answered.min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone());
+    oldest.is_some_and(|key| slots.remove(&key).is_some())
 }
 
 fn body_digest(body: &[u8]) -> [u8; 32] {
@@ -434,6 +477,63 @@ fn body_digest(body: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn name(text: &str) -> PrincipalName {
+        PrincipalName::parse(text).expect("a name")
+    }
+
+    /// A call that is answered.
+    fn answered(answers: &Answers, caller: &PrincipalName, id: &str) {
+        let place = answers.place(caller, id);
+        let kept = Kept { body: [0; 32], session: id.to_owned(), token: SecretString::from("a token") };
+        *place.slot.try_lock().expect("nobody else has it") = Some(kept);
+    }
+
+    fn has(answers: &Answers, caller: &PrincipalName, id: &str) -> bool {
+        is_answered(&answers.place(caller, id).slot)
+    }
+
+    #[test]
+    fn a_call_that_fails_takes_no_place_unless_it_is_repeated_meanwhile() {
+        let answers = Answers::default();
+        let alice = name("alice");
+        drop(answers.place(&alice, "1"));
+        assert!(answers.slots().is_empty());
+        let first = answers.place(&alice, "1");
+        let again = answers.place(&alice, "1");
+        drop(first);
+        let third = answers.place(&alice, "1");
+        assert!(Arc::ptr_eq(&again.slot, &third.slot), "who repeats it waits in the same place");
+        drop((again, third));
+        assert!(answers.slots().is_empty());
+    }
+
+    #[test]
+    fn many_answers_of_one_caller_take_nobody_elses_place() {
+        let answers = Answers::default();
+        let (alice, mallory) = (name("alice"), name("mallory"));
+        answered(&answers, &alice, "hers");
+        let under_way = answers.place(&mallory, "under way");
+        for n in 0..=Answers::KEPT_PER_CALLER_MAX {
+            answered(&answers, &mallory, &n.to_string());
+        }
+        assert!(has(&answers, &alice, "hers"));
+        assert!(has(&answers, &mallory, &Answers::KEPT_PER_CALLER_MAX.to_string()), "the newest are kept");
+        assert!(!has(&answers, &mallory, "0"), "and the oldest are not");
+        assert!(Arc::ptr_eq(&under_way.slot, &answers.place(&mallory, "under way").slot));
+        assert!(answers.slots().len() <= Answers::KEPT_PER_CALLER_MAX + 1);
+        // Nor do many callers take more than there is.
+        for n in 0..3 {
+            let caller = name(&format!("caller-{n}"));
+            for id in 0..Answers::KEPT_PER_CALLER_MAX {
+                answered(&answers, &caller, &id.to_string());
+            }
+        }
+        assert_eq!(answers.slots().len(), Answers::KEPT_MAX);
+        answered(&answers, &alice, "one more");
+        assert!(has(&answers, &alice, "one more") && answers.slots().len() == Answers::KEPT_MAX);
+        assert!(Arc::ptr_eq(&under_way.slot, &answers.place(&mallory, "under way").slot));
+    }
 
     #[test]
     fn metadata_and_link_local_addresses_are_denied_in_any_dress() {

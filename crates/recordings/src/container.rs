@@ -7,8 +7,8 @@
 //! end      offset of the last frame (the index):u64  "RAVELEND"
 //! ```
 //!
-//! Numbers are little-endian. A frame's nonce is its number from 0, and whether flags & 2; what it is bound to is its own head and the tag of
-//! the frame before it, or for the first the beginning of the header's SHA-256. So no frame can be changed, taken out,
+//! Numbers are little-endian. A frame's nonce is its number from 0, and its flags but the lowest; what it is bound to is
+//! its own head and the tag of the frame before it, or for the first the beginning of the header's SHA-256. So no frame can be changed, taken out,
 //! put elsewhere or moved to another recording. `docs/wire/recording-format.md` says it in full.
 //!
 //! No I/O but on the one file or object, and nothing here knows what a frame means.
@@ -42,6 +42,9 @@ const TRIED_BYTES_MAX: u64 = 1 << 30;
 const COMPRESSED: u8 = 1;
 /// Of what is added once the events are over.
 const ADDED: u8 = 2;
+/// The bits above, of what is added: how often it had been begun and was cut off.
+const TRIES_SHIFT: u32 = 2;
+const TRIES_MAX: u8 = u8::MAX >> TRIES_SHIFT;
 /// Shorter ones are not worth it.
 const COMPRESS_BYTES_MIN: usize = 128;
 
@@ -122,10 +125,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The nonce of the frame here. Where a crash left a part of a frame of events, a frame is added that bears the same
-    /// number; its nonce is another.
+    /// The nonce of the frame here. Where a crash left a part of a frame, another is added that bears the same number; its
+    /// nonce is another.
     fn nonce(&self, flags: u8) -> FrameNonce {
-        FrameNonce { number: self.number, is_added: flags & ADDED != 0 }
+        FrameNonce { number: self.number, adding: flags & !COMPRESSED }
     }
 }
 
@@ -185,6 +188,8 @@ pub(crate) struct Writer {
     place: Place,
     listed: Vec<Listed>,
     latest: u64,
+    /// Of what is added.
+    flags: u8,
 }
 
 fn header(ring: &KeyRing, session: &SessionId) -> Vec<u8> {
@@ -215,7 +220,7 @@ impl Writer {
             OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path).map_err(Broken::new)?;
         file.write_all(&header).map_err(Broken::new)?;
         let place = first_place(&header);
-        Ok(Self { file, key, place, listed: Vec::new(), latest: 0 })
+        Ok(Self { file, key, place, listed: Vec::new(), latest: 0, flags: ADDED })
     }
 
     /// Goes on with a file that was cut off: what follows the last whole frame is dropped. Whoever calls it has seen that
@@ -227,9 +232,14 @@ impl Writer {
         at: Place,
         latest: u64,
     ) -> Result<Self, Broken> {
+        let cut_off = reader.head_at(at.offset).map_err(Broken::new)?.map_or(0, |head| head[5]);
+        let tries = if cut_off & ADDED == 0 { 0 } else { (cut_off >> TRIES_SHIFT) + 1 };
+        if tries > TRIES_MAX {
+            return Err(Broken::new("it was to be finished too often, and was cut off each time"));
+        }
         let file = OpenOptions::new().write(true).read(true).open(path).map_err(Broken::new)?;
         file.set_len(at.offset).map_err(Broken::new)?;
-        Ok(Self { file, key: reader.key, place: at, listed, latest })
+        Ok(Self { file, key: reader.key, place: at, listed, latest, flags: ADDED | tries << TRIES_SHIFT })
     }
 
     /// Adds a frame; `channel` is for screens.
@@ -246,7 +256,7 @@ impl Writer {
         }
         let lengths = |length: usize| u32::try_from(length).map_err(|_| Broken::new("a frame is too long"));
         let (packed, body_len) = packing.fill(raw)?;
-        let flags = packed | if kind == FrameKind::Events { 0 } else { ADDED };
+        let flags = packed | if kind == FrameKind::Events { 0 } else { self.flags };
         let (head, body) = packing.bytes.split_at_mut(HEAD_BYTES);
         let (body, tag) = body.split_at_mut(body_len);
         head[..4].copy_from_slice(&lengths(body_len + TAG_BYTES)?.to_le_bytes());
@@ -672,6 +682,38 @@ mod tests {
             }
         }
         assert_eq!(most, 4);
+    }
+
+    #[test]
+    fn what_is_added_again_after_a_crash_is_sealed_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r");
+        write(&path, &frames(), false);
+        let end = {
+            let reader = Reader::open(&path, &ring("a")).expect("readable");
+            (0..4).fold(reader.first(), |place, _| reader.frame(place).expect("a frame").1)
+        };
+        let mut sealed: Vec<Vec<u8>> = Vec::new();
+        for tries in 0..=u64::from(TRIES_MAX) + 1 {
+            let reader = Reader::open(&path, &ring("a")).expect("readable");
+            let writer = Writer::resume(&path, reader, Vec::new(), end, 9);
+            if tries > u64::from(TRIES_MAX) {
+                assert!(writer.is_err(), "there are no more nonces");
+                break;
+            }
+            // The same text, so that the same nonce would show.
+            writer
+                .expect("again")
+                .frame(FrameKind::Screen, 9, 0, b"a screen", &mut Packing::default())
+                .expect("written");
+            let reader = Reader::open(&path, &ring("a")).expect("readable");
+            assert_eq!(reader.frame(end).expect("a frame").0.raw, b"a screen");
+            let bytes = std::fs::read(&path).expect("a file");
+            sealed.push(bytes[end.offset as usize + HEAD_BYTES..][..b"a screen".len()].to_vec());
+        }
+        sealed.sort();
+        sealed.dedup();
+        assert_eq!(sealed.len(), usize::from(TRIES_MAX) + 1);
     }
 
     #[test]

@@ -148,14 +148,14 @@ impl DataKey {
 pub(crate) struct FrameNonce {
     /// The frame's number.
     pub(crate) number: u64,
-    /// Whether it was added once the events were over.
-    pub(crate) is_added: bool,
+    /// 0 for events; for what was added once they were over, which try at that it was of.
+    pub(crate) adding: u8,
 }
 
 impl From<FrameNonce> for Nonce {
     fn from(of: FrameNonce) -> Nonce {
         let mut bytes = [0; NONCE_LEN];
-        bytes[0] = u8::from(of.is_added);
+        bytes[0] = of.adding >> 1;
         bytes[NONCE_LEN - 8..].copy_from_slice(&of.number.to_be_bytes());
         Nonce::assume_unique_for_key(bytes)
     }

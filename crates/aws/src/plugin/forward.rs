@@ -214,7 +214,7 @@ impl<'a> Mux<'a> {
                         self.streams.remove(&stream);
                     }
                 }
-                happened = console.next(false) => if let Some(status) = ends(&happened) {
+                happened = console.next(false) => if let Some(status) = ends(&happened?) {
                     return self.session.left(console, status).await;
                 },
             }
@@ -285,7 +285,7 @@ fn ends(happened: &Happened) -> Option<u8> {
     match happened {
         Happened::Signal(Signal::Interrupt) => Some(0),
         Happened::Signal(signal) => signal.ends(),
-        Happened::Input(_) => None,
+        Happened::Input(_) | Happened::Written => None,
     }
 }
 
@@ -436,7 +436,7 @@ async fn one_at_a_time(
                 Event::Broken(because) => return Err(Failure::Broken(because)),
                 Event::Begun(_) | Event::Errors(_) | Event::Exit(_) => {}
             },
-            happened = console.next(false) => if let Some(status) = ends(&happened) {
+            happened = console.next(false) => if let Some(status) = ends(&happened?) {
                 return session.left(console, status).await;
             },
         }

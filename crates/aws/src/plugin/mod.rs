@@ -213,8 +213,10 @@ pub async fn run(
     mut console: Console,
 ) -> Result<Ended, Failure> {
     let session_id = started.session_id.clone();
-    let outcome = attend(started, &control, &options, &mut console).await;
-    console.finish().await;
+    let mut outcome = attend(started, &control, &options, &mut console).await;
+    if let (Some(status), Ok(ended)) = (console.finish().await, &mut outcome) {
+        ended.status = status;
+    }
     if let Err(failure) = &outcome
         && !matches!(failure, Failure::TimedOut(_) | Failure::Token(_))
     {
@@ -240,7 +242,7 @@ async fn attend(
                 Event::Broken(because) => return Err(Failure::Broken(because)),
                 Event::Output(_) | Event::Errors(_) | Event::Exit(_) | Event::PortRefused => {}
             },
-            happened = console.next(false) => if let Happened::Signal(signal) = happened
+            happened = console.next(false) => if let Happened::Signal(signal) = happened?
                 && let Some(status) = signal.ends()
             {
                 return session.left(console, status).await;
@@ -283,6 +285,12 @@ impl Session<'_> {
 
     /// The person leaves.
     async fn left(&self, console: &mut Console, status: u8) -> Result<Ended, Failure> {
+        console.leave();
+        self.end(console, status).await
+    }
+
+    /// The session is of no more use.
+    async fn end(&self, console: &mut Console, status: u8) -> Result<Ended, Failure> {
         match leave(self.control, &self.id).await {
             Ok(()) => console.say(&format!("\n\nExiting session with sessionId: {}.\n\n", self.id)).await,
             Err(because) => {

@@ -39,10 +39,11 @@ pub(super) async fn attend(
     let mut again: Option<Instant> = None;
     let mut exit = None;
     loop {
+        let has_room = console.has_room();
         tokio::select! {
-            event = line.next() => match event {
-                Ok(Event::Output(bytes)) => console.write(bytes).await?,
-                Ok(Event::Errors(bytes)) => console.write_errors(bytes).await?,
+            event = line.next(), if has_room => match event {
+                Ok(Event::Output(bytes)) => console.write(bytes),
+                Ok(Event::Errors(bytes)) => console.write_errors(bytes),
                 Ok(Event::Exit(code)) => exit = Some(status(code)),
                 Ok(Event::Closed(text)) => {
                     console.make_cooked();
@@ -64,7 +65,7 @@ pub(super) async fn attend(
                     permit.send(next);
                 }
             }
-            happened = console.next(input_open && to_send.is_empty()) => match happened {
+            happened = console.next(input_open && to_send.is_empty()) => match happened? {
                 Happened::Input(Some(typed)) => {
                     let mut rest = &typed[..];
                     while !rest.is_empty() {
@@ -80,8 +81,11 @@ pub(super) async fn attend(
                                 console.make_cooked();
                                 return session.left(console, 0).await;
                             }
-                            Some(Escape::Help) => console.write(Bytes::from_static(escape::HELP.as_bytes())).await?,
-                            None => {}
+                            Some(Escape::Help) if console.has_room() => {
+                                console.write(Bytes::from_static(escape::HELP.as_bytes()));
+                            }
+                            // Nobody would see it.
+                            Some(Escape::Help) | None => {}
                         }
                     }
                 }
@@ -96,6 +100,7 @@ pub(super) async fn attend(
                         to_send.push_back(Up::Flag(Flag::EndOfInput));
                     }
                 }
+                Happened::Written => {}
                 Happened::Signal(Signal::Resize) => {
                     let (columns, rows) = console.size();
                     to_send.push_back(Up::Size(columns, rows));

@@ -26,15 +26,14 @@ pub(super) async fn attend(
     let mut draining: Option<oneshot::Receiver<()>> = None;
     let mut quiet: Option<Instant> = None;
     loop {
+        let has_room = console.has_room();
         tokio::select! {
-            event = line.next() => match event? {
+            event = line.next(), if has_room => match event? {
                 Event::Output(bytes) => {
-                    console.write(bytes).await?;
-                    if let Some(quiet) = &mut quiet {
-                        *quiet = Instant::now() + SILENCE;
-                    }
+                    console.write(bytes);
+                    quiet = quiet.map(|_| Instant::now() + SILENCE);
                 }
-                Event::Errors(bytes) => console.write_errors(bytes).await?,
+                Event::Errors(bytes) => console.write_errors(bytes),
                 Event::PortRefused => console.say("\nConnection to destination port failed.\n").await,
                 Event::Closed(text) => return session.closed(console, &text, None).await,
                 Event::Broken(because) => return Err(Failure::Broken(because)),
@@ -46,7 +45,8 @@ pub(super) async fn attend(
                     permit.send(next);
                 }
             }
-            happened = console.next(input_open && to_send.is_none()) => match happened {
+            happened = console.next(input_open && to_send.is_none()) => match happened? {
+                Happened::Written => quiet = quiet.map(|_| Instant::now() + SILENCE),
                 Happened::Input(Some(piece)) => to_send = Some(Up::Data(piece)),
                 Happened::Input(None) => {
                     input_open = false;
@@ -66,7 +66,8 @@ pub(super) async fn attend(
                 draining = None;
                 quiet = Some(Instant::now() + SILENCE);
             }
-            () = sleep_until(quiet) => return session.left(console, 0).await,
+            // Nothing is heard while there is no room for it.
+            () = sleep_until(quiet), if has_room => return session.end(console, 0).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
-use ravelin_aws::plugin::console::Console;
+use ravelin_aws::plugin::console::{Console, Signal};
 use ravelin_aws::plugin::{Control, Ended, Failure, NotResumed, Options, Patience, Resumed, Started, run, trust};
 use ravelin_aws::proto::channel::{self, Flag};
 use ravelin_aws::proto::delivery::{Delivery, End, Epoch, Event, Limits, Transmit};
@@ -68,6 +68,7 @@ struct Run {
     input: mpsc::Sender<Bytes>,
     output: mpsc::Receiver<Bytes>,
     errors: mpsc::Receiver<Bytes>,
+    signals: mpsc::Sender<Signal>,
     session: JoinHandle<Result<Ended, Failure>>,
 }
 
@@ -80,10 +81,11 @@ fn start(url: String, calls: &Arc<Calls>, patience: Patience) -> Run {
     let (to_output, output) = mpsc::channel(4);
     let (to_errors, errors) = mpsc::channel(64);
     let started = Started { session_id: SESSION.to_owned(), token: SecretString::from("token-0"), stream_url: url };
-    let console = Console::piped(from_input, to_output, to_errors);
+    let (signals, from_system) = mpsc::channel(4);
+    let console = Console::piped(from_input, to_output, to_errors).hearing(from_system);
     let calls: Arc<dyn Control> = Arc::<Calls>::clone(calls);
     let session = tokio::spawn(run(started, calls, options(patience), console));
-    Run { input, output, errors, session }
+    Run { input, output, errors, signals, session }
 }
 
 impl Run {
@@ -772,4 +774,30 @@ async fn whoever_reads_nothing_when_the_connection_is_cut_is_connected_again_mea
     }
     let (_, _, ended) = limit("the end", run.finish()).await;
     assert_eq!((count, ended), (BYTES, Ok(Ended { status: 0 })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_are_heard_while_nobody_reads_the_output() {
+    for (kind, properties) in [
+        ("Port", json!({"portNumber": "22"})),
+        ("NonInteractiveCommands", Value::Null),
+        ("Standard_Stream", Value::Null),
+    ] {
+        let play = Play::Both { says: 8 * 1024 * 1024, takes: 1 };
+        let (url, _) = bed(kind, properties, play, vec![]).await;
+        let calls = Arc::<Calls>::default();
+        let run = start(url, &calls, Patience::default());
+        // Nothing moves any more.
+        let full = async {
+            while run.output.len() < run.output.max_capacity() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        limit("output", full).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        run.signals.send(Signal::Terminate).await.expect("it listens");
+        let ended = limit("the end", run.session).await.expect("no panic");
+        assert_eq!(ended, Ok(Ended { status: 128 + 15 }), "{kind}");
+        assert_eq!(calls.terminations.load(Ordering::SeqCst), 1, "{kind}");
+    }
 }

@@ -1044,6 +1044,7 @@ fn signal_number(name: &str) -> i64 {
         "KILL" => 9,
         "USR1" => 10,
         "SEGV" => 11,
+        "USR2" => 12,
         "PIPE" => 13,
         "ALRM" => 14,
         "TERM" => 15,

@@ -6,9 +6,11 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Request, Uri};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ const SERVICE: &str = "ssmmessages";
 /// Bytes of a refusal's body that are shown.
 const BODY_BYTES_MAX: usize = 300;
 
-/// Whom to trust: see [`trust`].
+/// Whom to trust: see [`trust`] and [`trust_anybody`].
 #[derive(Clone, Debug)]
 pub struct Trust(Arc<ClientConfig>);
 
@@ -54,13 +56,68 @@ pub fn trust(files: &[PathBuf]) -> Result<Trust, Failure> {
         // The system may hold certificates that nobody can use; the others count.
         roots.add_parsable_certificates(found.certs);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::Trust(error.to_string()))?
-        .with_root_certificates(roots)
+    Ok(Trust(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth())))
+}
+
+/// Trusts whoever answers, as `--no-verify-ssl` has it.
+///
+/// # Errors
+/// [`Failure::Trust`].
+pub fn trust_anybody() -> Result<Trust, Failure> {
+    let config = builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider().signature_verification_algorithms)))
         .with_no_client_auth();
     Ok(Trust(Arc::new(config)))
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Failure> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::Trust(error.to_string()))
+}
+
+/// Takes any certificate whose key the server has.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 /// A connection's bytes.

@@ -7,7 +7,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use ravelin_aws::plugin::console::{Console, Signal};
-use ravelin_aws::plugin::{Control, Ended, Failure, NotResumed, Options, Patience, Resumed, Started, run, trust};
+use ravelin_aws::plugin::{
+    Control, Ended, Failure, NotResumed, Options, Patience, Resumed, Started, run, trust, trust_anybody,
+};
 use ravelin_aws::proto::channel::{self, Flag};
 use ravelin_aws::proto::delivery::{Delivery, End, Epoch, Event, Limits, Transmit};
 use ravelin_aws::proto::host::LIMITS;
@@ -77,6 +79,10 @@ fn options(patience: Patience) -> Options {
 }
 
 fn start(url: String, calls: &Arc<Calls>, patience: Patience) -> Run {
+    start_with(url, calls, options(patience))
+}
+
+fn start_with(url: String, calls: &Arc<Calls>, options: Options) -> Run {
     let (input, from_input) = mpsc::channel(4);
     let (to_output, output) = mpsc::channel(4);
     let (to_errors, errors) = mpsc::channel(64);
@@ -84,7 +90,7 @@ fn start(url: String, calls: &Arc<Calls>, patience: Patience) -> Run {
     let (signals, from_system) = mpsc::channel(4);
     let console = Console::piped(from_input, to_output, to_errors).hearing(from_system);
     let calls: Arc<dyn Control> = Arc::<Calls>::clone(calls);
-    let session = tokio::spawn(run(started, calls, options(patience), console));
+    let session = tokio::spawn(run(started, calls, options, console));
     Run { input, output, errors, signals, session }
 }
 
@@ -692,8 +698,15 @@ async fn what_cannot_be_reached_or_trusted_is_said() {
             tokio::spawn(async move { acceptor.accept(tcp).await.map(drop) });
         }
     });
-    let text = end(url.replace("ws://", "wss://")).await;
+    let url = url.replace("ws://", "wss://");
+    let text = end(url.clone()).await;
     assert!(text.contains("is not trusted") && text.contains("SSL_CERT_FILE"), "{text}");
+    // Unless nobody wants to know; then it is the server that does not go on.
+    let options = Options { trust: trust_anybody().expect("nothing is needed"), ..options(patience) };
+    let run = start_with(url, &Arc::<Calls>::default(), options);
+    let (_, _, ended) = limit("the end", run.finish()).await;
+    let text = ended.expect_err("no success").to_string();
+    assert!(text.contains("no WebSocket") || text.contains("closed"), "{text}");
 }
 
 #[tokio::test]

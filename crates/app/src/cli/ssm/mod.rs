@@ -122,7 +122,7 @@ async fn carry_out(args: SsmArgs, generation: Generation) -> Result<ExitCode, Fa
     } else {
         let answer = client.call(operation, &Value::Map(Box::new(request))).await?;
         if operation.name == "StartSession" {
-            return Ok(session::run(&answer, client, settings.certificates(globals)).await);
+            return Ok(session::run(&answer, client, settings.trust(globals)).await);
         }
         job.whole(&view, answer).map(|()| ExitCode::SUCCESS)
     }

@@ -12,10 +12,9 @@ use ravelin_aws::client::shape::{OPERATIONS, Operation, Times};
 use ravelin_aws::client::value::Value;
 use ravelin_aws::client::{CallFault, Client};
 use ravelin_aws::plugin::console::Console;
-use ravelin_aws::plugin::{self, Control, Ended, Failure, NotResumed, Patience, Resumed, Started, VERSION};
+use ravelin_aws::plugin::{self, Control, Ended, Failure, NotResumed, Patience, Resumed, Started, Trust, VERSION};
 use ravelin_aws::proto::delivery::Limits;
 use secrecy::SecretString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -28,9 +27,9 @@ const INSTALLED: &str = "This is ravelin in the place of AWS's session-manager-p
                          aws ssm start-session --target ID\n";
 
 /// Runs the session that an answer of `StartSession` describes; the exit status is the session's.
-pub(super) async fn run(answer: &Value, client: Client, certificates: Vec<PathBuf>) -> ExitCode {
+pub(super) async fn run(answer: &Value, client: Client, trust: Result<Trust, Failure>) -> ExitCode {
     let outcome = match started(answer) {
-        Some(started) => attend(started, client, certificates).await,
+        Some(started) => attend(started, client, trust).await,
         None => Err("the service's answer lacks SessionId, TokenValue or StreamUrl".to_owned()),
     };
     tell("ravelin", outcome)
@@ -87,7 +86,7 @@ async fn serve(response: &str, region: &str, operation: &str, rest: &[&str]) -> 
     let globals = args::globals(&tokens).map_err(said)?.globals;
     let settings = Settings::load(&globals).await.map_err(said)?;
     let client = settings.client(&globals, Generation::One, Times::Wire).map_err(said)?;
-    attend(started, client, settings.certificates(&globals)).await
+    attend(started, client, settings.trust(&globals)).await
 }
 
 fn started(answer: &Value) -> Option<Started> {
@@ -100,10 +99,10 @@ fn started(answer: &Value) -> Option<Started> {
     })
 }
 
-async fn attend(started: Started, client: Client, certificates: Vec<PathBuf>) -> Result<Ended, String> {
+async fn attend(started: Started, client: Client, trust: Result<Trust, Failure>) -> Result<Ended, String> {
     let said = |failure: Failure| failure.to_string();
-    let trust = plugin::trust(&certificates).map_err(said)?;
-    let options = plugin::Options { trust, patience: Patience::default(), limits: Limits::CLIENT };
+    let options =
+        plugin::Options { trust: trust.map_err(said)?, patience: Patience::default(), limits: Limits::CLIENT };
     let console = Console::own().map_err(said)?;
     plugin::run(started, Arc::new(Calls(client)), options, console).await.map_err(said)
 }

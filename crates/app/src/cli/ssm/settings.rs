@@ -10,6 +10,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use jiff::tz::TimeZone;
 use ravelin_aws::client::shape::Times;
 use ravelin_aws::client::{Client, Config, Retry};
+use ravelin_aws::plugin::{self, Failure, Trust};
 use reqwest::{Certificate, Url, redirect};
 use std::io::Read;
 use std::path::PathBuf;
@@ -210,13 +211,16 @@ impl Settings {
         bundle.or_else(|| self.profile("ca_bundle")).or_else(|| variable("REQUESTS_CA_BUNDLE"))
     }
 
-    /// The files with certificates that a data channel trusts; none for the system's. The vendor's plugin looks at the
-    /// second kind only, and the aws CLI at the first only.
-    pub(super) fn certificates(&self, globals: &Options) -> Vec<PathBuf> {
+    /// Whom a data channel trusts: the certificates in these files, or the system's. The vendor's plugin looks at the second
+    /// kind only, and the aws CLI at the first only.
+    pub(super) fn trust(&self, globals: &Options) -> Result<Trust, Failure> {
+        if globals.has("no-verify-ssl") {
+            return plugin::trust_anybody();
+        }
         let mut files: Vec<PathBuf> =
             [self.bundle(globals), variable("SSL_CERT_FILE")].into_iter().flatten().map(PathBuf::from).collect();
         files.dedup();
-        files
+        plugin::trust(&files)
     }
 
     fn http(&self, globals: &Options, endpoint: &Url) -> Result<reqwest::Client, Fault> {

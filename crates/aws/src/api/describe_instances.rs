@@ -7,7 +7,7 @@
 //!
 //! Source: API reference of both operations, API version 2014-11-06, read 2026-11.
 
-use super::{Call, of_model};
+use super::{Call, Pages, of_model};
 use crate::proto::host::AGENT_VERSION;
 use crate::proto::request::{Filter, Members};
 use crate::proto::violations::Violations;
@@ -16,8 +16,7 @@ use crate::{map, wire};
 use futures_util::stream::{self, StreamExt};
 use ravelin_engine::egress::Sight;
 use ravelin_engine::{Control, Pager};
-use ravelin_model::query::Cursor;
-use ravelin_model::{PrincipalName, SessionId, Target, Time};
+use ravelin_model::{Target, Time};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +37,14 @@ impl View {
         match self {
             View::Information => 50,
             View::Properties => 1000,
+        }
+    }
+
+    /// Values of one filter.
+    fn values_max(self) -> usize {
+        match self {
+            View::Information => 100,
+            View::Properties => 40,
         }
     }
 
@@ -75,11 +82,8 @@ async fn page(
 ) -> Result<(Vec<wire::Instance>, Option<String>), Fault> {
     let asked = Asked::read(call.body, view)?;
     let refused = |refusal| call.refused(refusal, map::everything_arn(call.region, &call.config.account_id));
-    let question = format!("aws {} {} {:?}", call.operation, call.caller.name(), asked.bound);
-    let skip = match &asked.next_token {
-        None => 0,
-        Some(token) => place(&pager.open(token, &question).ok_or(Fault::NextToken)?),
-    };
+    let pages = Pages::new(pager, call, &asked.bound);
+    let skip = pages.skip(asked.next_token.as_deref())?;
     let now = control.now().await.map_err(refused)?;
     let targets: Vec<Arc<Target>> = control
         .targets(call.caller)
@@ -101,17 +105,8 @@ async fn page(
             found.push(instance(&target, &sight, now));
         }
     }
-    let next = (looked < targets.len()).then(|| pager.seal(&cursor(call.caller.name(), looked), &question));
+    let next = (looked < targets.len()).then(|| pages.after(looked));
     Ok((found, next))
-}
-
-/// A place in the list of targets, in the form that page tokens carry.
-fn cursor(caller: &PrincipalName, at: usize) -> Cursor {
-    Cursor { created: Time::from_micros(i64::try_from(at).unwrap_or(i64::MAX)), id: SessionId::new(caller, 0) }
-}
-
-fn place(cursor: &Cursor) -> usize {
-    usize::try_from(cursor.created.as_micros()).unwrap_or(usize::MAX)
 }
 
 fn instance(target: &Target, sight: &Sight, now: Time) -> wire::Instance {
@@ -250,7 +245,15 @@ impl Asked {
             None => Some(PAGE_DEFAULT),
             Some(number) => violations.number("maxResults", number, 5, view.page_max()),
         };
-        let given: Vec<Filter> = first.into_iter().chain(second).flatten().collect();
+        if view == View::Properties {
+            for (name, list) in [("instancePropertyFilterList", &first), ("filtersWithOperator", &second)] {
+                if list.as_ref().is_some_and(Vec::is_empty) {
+                    violations.broken(name, "[]", "have length greater than or equal to 1");
+                }
+            }
+        }
+        let named = |list: Option<Vec<Filter>>, name| list.into_iter().flatten().map(move |filter| (filter, name));
+        let given: Vec<(Filter, &str)> = named(first, "valueSet").chain(named(second, "values")).collect();
         if given.len() > FILTERS_MAX {
             violations.broken("filters", format!("[{} filters]", given.len()), "have length less than or equal to 40");
         }
@@ -259,7 +262,7 @@ impl Asked {
         let mut conditions = Vec::new();
         let mut bound = Vec::new();
         for filter in given.into_iter().take(FILTERS_MAX) {
-            let Filter { place, key, values, operator } = filter;
+            let (Filter { place, key, values, operator }, member) = filter;
             let Some(name) = key else {
                 violations.missing(&format!("{place}.key"));
                 continue;
@@ -269,10 +272,14 @@ impl Asked {
                 None if name == "DocumentName" && view == View::Properties => Some(Key::Never),
                 None => KEYS.iter().find(|(word, _)| *word == name).map(|(_, key)| key.clone()),
             };
+            let (member, most) = (format!("{place}.{member}"), view.values_max());
             if values.is_empty() {
-                violations.broken(&format!("{place}.values"), "[]", "have length greater than or equal to 1");
-            } else if values.len() > 100 {
-                violations.broken(&format!("{place}.values"), "[…]", "have length less than or equal to 100");
+                violations.broken(&member, "[]", "have length greater than or equal to 1");
+            } else if values.len() > most {
+                violations.broken(&member, "[…]", &format!("have length less than or equal to {most}"));
+            } else if values.iter().any(String::is_empty) {
+                let must = "satisfy constraint: [Member must have length greater than or equal to 1]";
+                violations.broken(&member, format!("{values:?}"), must);
             }
             let operator = match &operator {
                 None => Some(Operator::Equal),

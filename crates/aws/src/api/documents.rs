@@ -7,14 +7,14 @@
 //!
 //! Source: API reference of these operations, API version 2014-11-06, read 2026-11.
 
-use super::{Call, of_model, session_logs};
+use super::{Call, Pages, of_model, session_logs};
 use crate::proto::request::Members;
 use crate::proto::session_document::{self, BUILT_IN, Fault as DocumentFault, PREFERENCES, SessionDocument};
 use crate::proto::violations::Violations;
 use crate::refusal::Fault;
 use crate::{map, wire};
 use aws_lc_rs::digest;
-use ravelin_engine::Library;
+use ravelin_engine::{Library, Pager};
 use ravelin_model::document::{Document, DocumentChange, DocumentFormat, DocumentHead, DocumentVersion};
 use ravelin_model::policy::Action;
 use ravelin_model::session::Actor;
@@ -185,7 +185,11 @@ pub(crate) async fn describe(library: &Library, call: &Call<'_>) -> Result<wire:
     Ok(wire::DescribeDocumentResponse { document: description(call, &document, &version) })
 }
 
-pub(crate) async fn versions(library: &Library, call: &Call<'_>) -> Result<wire::ListDocumentVersionsResponse, Fault> {
+pub(crate) async fn versions(
+    library: &Library,
+    pager: &Pager,
+    call: &Call<'_>,
+) -> Result<wire::ListDocumentVersionsResponse, Fault> {
     let members = members(call)?;
     let mut violations = Violations::default();
     let name = name(&members, &mut violations)?;
@@ -196,8 +200,9 @@ pub(crate) async fn versions(library: &Library, call: &Call<'_>) -> Result<wire:
     };
     let token = text(&members, "NextToken")?.filter(|token| !token.is_empty());
     let (name, limit) = violations.settle(name.zip(limit)).map_err(Fault::Violations)?;
+    let pages = Pages::new(pager, call, &name);
+    let skip = pages.skip(token.as_deref())?;
     let document = readable(library, call, &name).await?;
-    let skip = place(token.as_deref())?;
     let rest: Vec<&DocumentVersion> = document.versions.iter().rev().skip(skip).collect();
     let page: Vec<_> = rest
         .iter()
@@ -212,11 +217,15 @@ pub(crate) async fn versions(library: &Library, call: &Call<'_>) -> Result<wire:
             status: "Active",
         })
         .collect();
-    let next_token = (rest.len() > page.len()).then(|| (skip + page.len()).to_string());
+    let next_token = (rest.len() > page.len()).then(|| pages.after(skip + page.len()));
     Ok(wire::ListDocumentVersionsResponse { document_versions: page, next_token })
 }
 
-pub(crate) async fn list(library: &Library, call: &Call<'_>) -> Result<wire::ListDocumentsResponse, Fault> {
+pub(crate) async fn list(
+    library: &Library,
+    pager: &Pager,
+    call: &Call<'_>,
+) -> Result<wire::ListDocumentsResponse, Fault> {
     let members = members(call)?;
     let mut violations = Violations::default();
     let old = members.filters("DocumentFilterList", "key", "value").map_err(Fault::Unreadable)?;
@@ -232,6 +241,10 @@ pub(crate) async fn list(library: &Library, call: &Call<'_>) -> Result<wire::Lis
         violations.broken("filters", format!("[{} filters]", filters.len()), "have length less than or equal to 6");
     }
     let limit = violations.settle(limit).map_err(Fault::Violations)?;
+    let mut bound: Vec<_> = filters.iter().map(|filter| (&filter.key, &filter.values)).collect();
+    bound.sort();
+    let pages = Pages::new(pager, call, &bound);
+    let skip = pages.skip(token.as_deref())?;
     let mut all = library.documents(call.caller).await.map_err(|refusal| refused(call, refusal, "*"))?;
     let stored: Vec<String> = all.iter().map(|head| head.name.to_string()).collect();
     for (name, _) in BUILT_IN.iter().filter(|(name, _)| !stored.iter().any(|known| known == name)) {
@@ -278,10 +291,9 @@ pub(crate) async fn list(library: &Library, call: &Call<'_>) -> Result<wire::Lis
             },
         }
     }
-    let skip = place(token.as_deref())?;
     let rest = all.len().saturating_sub(skip);
     let page: Vec<_> = all.iter().skip(skip).take(limit as usize).map(|head| identifier(call, head)).collect();
-    let next_token = (rest > page.len()).then(|| (skip + page.len()).to_string());
+    let next_token = (rest > page.len()).then(|| pages.after(skip + page.len()));
     Ok(wire::ListDocumentsResponse { document_identifiers: page, next_token })
 }
 
@@ -537,14 +549,6 @@ fn number(document: &Document, version: Option<&str>) -> Result<u32, Fault> {
         Some(number) => number.parse().ok(),
     };
     number.filter(|number| document.version(*number).is_some()).ok_or_else(no_version)
-}
-
-/// A place in a list. It says nothing that the list does not, so it needs no seal.
-fn place(token: Option<&str>) -> Result<usize, Fault> {
-    match token {
-        None => Ok(0),
-        Some(token) => token.parse::<u32>().map(|place| place as usize).map_err(|_foreign| Fault::NextToken),
-    }
 }
 
 /// The built-in document of that name, as if somebody had written it.

@@ -14,8 +14,10 @@ pub(crate) mod terminate_session;
 
 use crate::refusal::{About, Fault};
 use crate::{Config, map};
-use ravelin_engine::Caller;
-use ravelin_model::Refusal;
+use ravelin_engine::{Caller, Pager};
+use ravelin_model::query::Cursor;
+use ravelin_model::{Refusal, SessionId, Time};
+use std::fmt::Debug;
 
 /// A proved request on its way to an operation.
 pub(crate) struct Call<'a> {
@@ -56,4 +58,33 @@ impl Call<'_> {
 /// An error of the service model.
 fn of_model(code: &'static str, text: impl Into<String>) -> Fault {
     Fault::OfModel { code, text: text.into() }
+}
+
+/// Pages of a list that is made anew for each: a token says how much of it went before, to one caller of one question.
+struct Pages<'a> {
+    pager: &'a Pager,
+    caller: &'a Caller,
+    question: String,
+}
+
+impl<'a> Pages<'a> {
+    /// `bound` is what of the question has to stay the same from page to page.
+    fn new(pager: &'a Pager, call: &Call<'a>, bound: &impl Debug) -> Self {
+        let question = format!("aws {} {} {bound:?}", call.operation, call.caller.name());
+        Self { pager, caller: call.caller, question }
+    }
+
+    /// How much went before.
+    fn skip(&self, token: Option<&str>) -> Result<usize, Fault> {
+        let Some(token) = token else { return Ok(0) };
+        let place = self.pager.open(token, &self.question).ok_or(Fault::NextToken)?;
+        Ok(usize::try_from(place.created.as_micros()).unwrap_or(usize::MAX))
+    }
+
+    /// The token of what comes after so much.
+    fn after(&self, count: usize) -> String {
+        // In the form that tokens carry.
+        let created = Time::from_micros(i64::try_from(count).unwrap_or(i64::MAX));
+        self.pager.seal(&Cursor { created, id: SessionId::new(self.caller.name(), 0) }, &self.question)
+    }
 }

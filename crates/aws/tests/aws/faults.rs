@@ -111,6 +111,17 @@ async fn wrong_members_are_answered_as_pinned() {
             "filter_values_empty",
             r#"{"FiltersWithOperator":[{"Key":"PingStatus","Values":[]}]}"#,
         ),
+        (
+            "DescribeInstanceProperties",
+            "filter_values_in_the_old_form",
+            r#"{"InstancePropertyFilterList":[{"key":"PingStatus","valueSet":[]},{"key":"AgentVersion","valueSet":[""]}]}"#,
+        ),
+        ("DescribeInstanceProperties", "filters_empty", r#"{"FiltersWithOperator":[]}"#),
+        (
+            "DescribeInstanceProperties",
+            "filter_values_41",
+            r#"{"FiltersWithOperator":[{"Key":"AgentVersion","Values":["1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1","1"]}]}"#,
+        ),
         ("CreateDocument", "content_missing", r#"{"Name":"Mine"}"#),
         ("CreateDocument", "name_reserved", r#"{"Name":"AWS-Mine","Content":"{}","DocumentType":"Session"}"#),
         ("CreateDocument", "type_command", r#"{"Name":"Mine","Content":"{}"}"#),
@@ -123,6 +134,8 @@ async fn wrong_members_are_answered_as_pinned() {
         ("DescribeDocument", "built_in", r#"{"Name":"AWS-StartInteractiveCommand"}"#),
         ("ListDocuments", "one_of_ours", r#"{"Filters":[{"Key":"Name","Values":["Ravelin-"]}]}"#),
         ("ListDocuments", "filter_key_unknown", r#"{"Filters":[{"Key":"Colour","Values":["red"]}]}"#),
+        ("ListDocuments", "next_token_foreign", r#"{"NextToken":"2"}"#),
+        ("ListDocumentVersions", "next_token_foreign", r#"{"Name":"AWS-StartSSHSession","NextToken":"0"}"#),
         ("DeleteDocument", "document_unknown", r#"{"Name":"Mine"}"#),
         (
             "AddTagsToResource",

@@ -88,6 +88,37 @@ async fn pages_are_walked_without_gap_or_repeat_and_tokens_stay_with_their_quest
 }
 
 #[tokio::test]
+async fn pages_of_documents_are_walked_and_their_tokens_stay_with_their_question() {
+    let world = World::new().await;
+    let names = |page: &Value| -> Vec<String> {
+        let documents = page["DocumentIdentifiers"].as_array().expect("a list");
+        documents.iter().map(|document| document["Name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let all = names(&world.call("alice", "ListDocuments", "{}").await.ok());
+    let (mut seen, mut token, mut first) = (Vec::new(), Value::Null, Value::Null);
+    loop {
+        let body = json!({"MaxResults": 2, "NextToken": token}).to_string();
+        let page = world.call("alice", "ListDocuments", &body).await.ok();
+        seen.extend(names(&page));
+        let Some(next) = page.get("NextToken") else { break };
+        if first.is_null() {
+            first = next.clone();
+        }
+        token = next.clone();
+    }
+    assert!(all.len() > 4 && seen == all, "{seen:?}");
+    for (who, operation, body) in [
+        ("alice", "ListDocuments", json!({"NextToken": first, "Filters": [{"Key": "Name", "Values": ["AWS-"]}]})),
+        ("bob", "ListDocuments", json!({"NextToken": first})),
+        ("alice", "ListDocumentVersions", json!({"Name": "AWS-StartSSHSession", "NextToken": first})),
+        ("alice", "ListDocuments", json!({"NextToken": "2"})),
+    ] {
+        let answer = world.call(who, operation, &body.to_string()).await;
+        assert_eq!(answer.fault().0, "InvalidNextToken", "{who} {operation} {body}");
+    }
+}
+
+#[tokio::test]
 async fn every_filter_key_narrows() {
     let world = World::new().await;
     let first = world.open("bob", "web-1").await;

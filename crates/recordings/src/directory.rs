@@ -46,6 +46,8 @@ pub(crate) struct Shelf {
     far: Option<Arc<Far>>,
 }
 
+/// How far work that nobody waits for stands back, of at most 19.
+const NICE: i32 = 10;
 const PART: &str = "part";
 const NEW: &str = "new";
 const WHOLE: &str = "rvr";
@@ -99,7 +101,7 @@ impl Shelf {
         if reader.session() != session.as_str() {
             return Err(Broken::new("it is the recording of another session"));
         }
-        let learnt = index::learn(&reader, self.screen_text, &Bounds::USUAL).map_err(Broken::new)?;
+        let learnt = unhurried(|| index::learn(&reader, self.screen_text, &Bounds::USUAL)).map_err(Broken::new)?;
         let is_damaged = match (end, &learnt.fault) {
             (Some(end), _) => learnt.end != end,
             (None, None) => false,
@@ -253,6 +255,19 @@ impl DirectoryRecorder {
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does work that nobody waits for, behind everything else that wants the processor: what is learnt from a session's
+/// output takes longer than its relay did.
+fn unhurried<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let worker = || {
+        // Of this thread alone, as Linux has it. Where it is refused, the work is done all the same.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "learning from a recording competes with everything else");
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(worker).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 pub(crate) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Broken> {

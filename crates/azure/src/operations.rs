@@ -16,15 +16,17 @@ use tokio::time::Instant;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Question {
     caller: PrincipalName,
-    /// Digest of the operation's name and of its body.
+    /// Digest of the operation's name, of where the caller reaches us, which is in the links of an answer, and of the body.
     content: [u8; 32],
 }
 
 impl Question {
-    pub(crate) fn new(caller: &PrincipalName, operation: &str, body: &[u8]) -> Self {
+    pub(crate) fn new(caller: &PrincipalName, operation: &str, origin: &str, body: &[u8]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(operation.as_bytes());
-        context.update(&[0]);
+        for part in [operation, origin] {
+            context.update(part.as_bytes());
+            context.update(&[0]);
+        }
         context.update(body);
         let mut content = [0; 32];
         content.copy_from_slice(context.finish().as_ref());

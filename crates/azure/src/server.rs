@@ -239,10 +239,12 @@ impl Edge {
         match (&call.operation, &call.path.resource) {
             (Operation::StatusGet, Resource::OperationStatus { id }) => self.progress(&call, id).await,
             (Operation::ResultGet, Resource::OperationResult { id }) => self.result(&call, id).await,
+            // A further page is fetched as a page, whatever else its client puts on each request.
+            (Operation::GetActiveSessions, _) if call.skip_token.is_some() => self.perform(&call).await.map(Given::Now),
             _ if operation.is_always_late() || (prefers_later && operation.heeds_prefer()) => {
                 self.later(call, true).await
             }
-            _ if operation.may_be_late() && call.skip_token.is_none() => self.later(call, false).await,
+            _ if operation.may_be_late() => self.later(call, false).await,
             _ => self.perform(&call).await.map(Given::Now),
         }
     }
@@ -327,15 +329,16 @@ impl Edge {
     }
 
     /// The answer at once, or, when it takes too long or the caller prefers that, the word to come for it later. A request
-    /// that repeats one whose answer came later gets that answer, and one of its own, at once, when that was fetched or is
-    /// old.
+    /// that repeats one whose answer came later gets that answer; or one of its own, at once, when that was fetched, is
+    /// old, or tells of a change that may have been changed back since.
     async fn later(self: &Arc<Self>, call: Call, at_once: bool) -> Result<Given, Fault> {
-        let question = Question::new(call.caller.name(), call.operation.name(), &call.body);
+        let question = Question::new(call.caller.name(), call.operation.name(), &call.origin, &call.body);
         if let Some(begun) = self.operations.begun(&question) {
             return match tokio::time::timeout(self.config.respond_within, begun.done()).await {
                 Ok(is_wanted) => {
                     self.operations.forget(&question, &begun.id);
-                    let kept = if is_wanted { self.kept(&call.caller, &begun.id).await? } else { None };
+                    let is_good = is_wanted && call.operation.may_be_answered_once();
+                    let kept = if is_good { self.kept(&call.caller, &begun.id).await? } else { None };
                     match kept {
                         Some(answer) if !answer.is_begun() => given(answer),
                         // Kept for as long as it was to be, or never.

@@ -78,13 +78,13 @@ impl Operation {
     pub(crate) fn may_be_late(self) -> bool {
         match self {
             Operation::GetActiveSessions
-            | Operation::HostsPut
             | Operation::HostsPatch
             | Operation::LinksPut
             | Operation::LinksDelete
             | Operation::LinksDeleteByToken => true,
-            // The specification knows no 202 of it, and neither do the SDKs.
+            // The specification knows no 202 of these, and neither do the SDKs.
             Operation::DisconnectActiveSessions
+            | Operation::HostsPut
             | Operation::HostsGet
             | Operation::HostsList
             | Operation::HostsListByGroup
@@ -108,6 +108,15 @@ impl Operation {
     /// Whether a caller who asks for it may have the answer later all the same.
     pub(crate) fn heeds_prefer(self) -> bool {
         self.may_be_late() || self == Operation::DisconnectActiveSessions
+    }
+
+    /// Whether the answer to a request is as good for one that repeats it. What changes something that can be changed
+    /// back is done again: something else may have been done in between.
+    pub(crate) fn may_be_answered_once(self) -> bool {
+        matches!(
+            self,
+            Operation::GetActiveSessions | Operation::DisconnectActiveSessions | Operation::LinksDeleteByToken
+        )
     }
 
     /// Whether the only answer that the specification knows is 202.

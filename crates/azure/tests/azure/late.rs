@@ -92,6 +92,73 @@ async fn a_repeated_request_gets_its_answer() {
     assert_eq!(world.post(&world.bearer("bob").await, "/getActiveSessions", "").await.status, StatusCode::OK);
 }
 
+/// Waits as a client does that looks at the operation and never at its answer.
+async fn succeeds(world: &World, bearer: &str, status: &str) {
+    while world.ask(Method::GET, bearer, status, "").await.body["status"] != "Succeeded" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_asked_for_again_is_made_again() {
+    let world = World::new().await;
+    let alice = world.bearer("alice").await;
+    let host = format!("{}?api-version={VERSION}", host_path(""));
+    let later = async |team: &str| {
+        let body = json!({ "tags": { "team": team } }).to_string();
+        let mut request = crate::world::request(Method::PATCH, &host, Some(&alice), &body);
+        request.headers_mut().insert("prefer", http::HeaderValue::from_static("respond-async"));
+        world.send(request).await
+    };
+    let team = async || world.ask(Method::GET, &alice, &host, "").await.body["tags"]["team"].clone();
+    for name in ["sea", "air"] {
+        let (_, status) = places(&later(name).await);
+        succeeds(&world, &alice, &status).await;
+        assert_eq!(team().await, name);
+    }
+    // In the place of what came in between, although nobody has read what came of the first one.
+    let again = later("sea").await;
+    assert_eq!((again.status, &again.body["tags"]["team"]), (StatusCode::OK, &json!("sea")));
+    assert_eq!(team().await, "sea");
+
+    let vms =
+        json!({ "vms": [{ "vm": { "id": ravelin_azure::target_id(SUBSCRIPTION, "rg1", "web-1") } }] }).to_string();
+    let (_, status) = places(&world.post_later(&alice, "/createShareableLinks", &vms).await);
+    succeeds(&world, &alice, &status).await;
+    let shown = async || world.post(&alice, "/getShareableLinks", "").await.body["value"][0]["bsl"].clone();
+    let first = shown().await;
+    assert_eq!(world.post(&alice, "/deleteShareableLinks", &vms).await.status, StatusCode::OK);
+    let second = world.post(&alice, "/createShareableLinks", &vms).await.body["value"][0]["bsl"].clone();
+    assert_eq!(second, shown().await, "not the one that is gone");
+    assert_ne!(second, first);
+}
+
+#[tokio::test]
+async fn links_in_an_answer_are_on_the_name_that_its_request_used() {
+    let world = World::new().await;
+    let alice = world.bearer("alice").await;
+    let (_, status) = places(&world.post_later(&alice, "/getActiveSessions", "").await);
+    succeeds(&world, &alice, &status).await;
+    // The same caller asks the same, by another name.
+    let path = format!("{}?api-version={VERSION}", host_path("/getActiveSessions"));
+    let mut request = crate::world::request(Method::POST, &path, Some(&alice), "");
+    request.headers_mut().insert("host", http::HeaderValue::from_static("other.example"));
+    request.headers_mut().insert("prefer", http::HeaderValue::from_static("respond-async"));
+    let answer = world.send(request).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "a question of its own");
+    assert!(answer.header("location").starts_with("https://other.example/"), "{}", answer.header("location"));
+}
+
+#[tokio::test]
+async fn a_put_is_answered_at_once_whatever_is_preferred() {
+    let world = World::with(|config| config.respond_within = Duration::ZERO).await;
+    let alice = world.bearer("alice").await;
+    let host = format!("{}?api-version={VERSION}", host_path(""));
+    let mut request = crate::world::request(Method::PUT, &host, Some(&alice), "{}");
+    request.headers_mut().insert("prefer", http::HeaderValue::from_static("respond-async"));
+    assert_eq!(world.send(request).await.status, StatusCode::OK, "clients take nothing else of a PUT");
+}
+
 #[tokio::test]
 async fn an_answer_that_takes_too_long_comes_later() {
     let world = World::with(|config| config.respond_within = Duration::ZERO).await;

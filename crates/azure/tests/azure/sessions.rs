@@ -249,6 +249,20 @@ async fn a_long_list_goes_on_behind_its_link() {
     let escaped = path.replace("$skiptoken", "%24skiptoken");
     assert_eq!(world.send(request(Method::GET, &escaped, Some(&alice), "")).await.status, StatusCode::OK);
 
+    // A page is a page also for a client that puts its wish for late answers on each request, and also while the answer
+    // to the first request is still to be had.
+    let (_, status) = crate::late::places(&world.post_later(&alice, "/getActiveSessions", "").await);
+    while world.ask(Method::GET, &alice, &status, "").await.body["status"] != "Succeeded" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for _ in 0..2 {
+        let mut page = request(Method::GET, &path, Some(&alice), "");
+        page.headers_mut().insert("prefer", http::HeaderValue::from_static("respond-async"));
+        let page = world.send(page).await;
+        assert_eq!((page.status, page.body["value"].as_array().map(Vec::len)), (StatusCode::OK, Some(3)));
+    }
+    assert_eq!(world.post(&alice, "/getActiveSessions", "").await.body["value"].as_array().map(Vec::len), Some(1000));
+
     for (bearer, path) in
         [(&bob, path.clone()), (&alice, format!("{path}A")), (&alice, path.replace("token=", "token=x"))]
     {

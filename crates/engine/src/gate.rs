@@ -4,7 +4,7 @@
 //! ends the session, so a panic in an edge costs one session and leaves no zombie.
 
 use crate::denials::Denials;
-use crate::directory::Directory;
+use crate::directory::{Directory, Rules};
 use crate::egress::{self, Dialer, Duct, NotOpened, Opening, Reached, Unreached};
 use crate::identity::{Caller, SOFTWARE_CHARS_MAX, still_known};
 use crate::keys::random_bytes;
@@ -308,15 +308,7 @@ impl Gate {
         let Some(principal) = still_known(&rules.inventory, &live.principal, live.ssh_key.as_ref()) else {
             return Err(Refusal::not_found("principal", &live.principal));
         };
-        let was = &live.target;
-        let by_address = || was.address.parse().ok().and_then(|at| rules.egress.target(at, was.port)).map(Arc::new);
-        let target = match rules.inventory.target(was.name.as_str()).cloned().or_else(by_address) {
-            Some(target) if target.name == was.name => target,
-            Some(_) | None => return Err(Refusal::not_found("target", &was.name)),
-        };
-        if (&target.address, target.port, &target.host_keys) != (&was.address, was.port, &was.host_keys) {
-            return Err(Refusal::Conflict { because: format!("{} is another machine now", target.name) });
-        }
+        let target = as_of(&rules, &live.target)?;
         if let Some(login) = &live.login
             && target.way(Some(login)).is_none()
         {
@@ -341,6 +333,19 @@ impl Gate {
             }
         }
     }
+}
+
+/// The target of a live session as `rules` have it.
+fn as_of(rules: &Rules, was: &Target) -> Result<Arc<Target>, Refusal> {
+    let by_address = || was.address.parse().ok().and_then(|at| rules.egress.target(at, was.port)).map(Arc::new);
+    let target = match rules.inventory.target(was.name.as_str()).cloned().or_else(by_address) {
+        Some(target) if target.name == was.name => target,
+        Some(_) | None => return Err(Refusal::not_found("target", &was.name)),
+    };
+    if (&target.address, target.port, &target.host_keys) != (&was.address, was.port, &was.host_keys) {
+        return Err(Refusal::Conflict { because: format!("{} is another machine now", target.name) });
+    }
+    Ok(target)
 }
 
 /// An IPv4 address that came in through an IPv6 socket counts as what it is, so that filters and policies meet it.
@@ -458,12 +463,13 @@ impl Admission {
     /// for if that was not known.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; what the store refuses.
+    /// [`Refusal::Denied`]; [`Refusal::NotFound`] or [`Refusal::Conflict`] when the target is gone or another machine now;
+    /// what the store refuses.
     pub async fn permit(&self, action: Action) -> Result<(), Refusal> {
-        self.gate.permit(&self.caller, action, &self.live.target).await?;
+        self.permits(action).await?;
         self.live.uses(action);
         // Once more: rules that came into force before the use was noted have not looked at it.
-        self.gate.permit(&self.caller, action, &self.live.target).await?;
+        self.permits(action).await?;
         let kind = match action {
             Action::OpenShell => Kind::Shell,
             Action::OpenExec => Kind::Exec,
@@ -500,6 +506,13 @@ impl Admission {
             self.gate.supervisor.store.apply(&self.live.id, vec![Event::Classified { kind }]).await?;
         }
         Ok(())
+    }
+
+    /// Asks the rules of this moment, of the target as they have it: who shares it, and its labels, may have changed since
+    /// the session began.
+    async fn permits(&self, action: Action) -> Result<(), Refusal> {
+        let target = as_of(&self.gate.directory.rules(), &self.live.target)?;
+        self.gate.permit(&self.caller, action, &target).await
     }
 
     /// The relay that moves this session's units.

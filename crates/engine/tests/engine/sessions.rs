@@ -556,6 +556,30 @@ async fn a_reload_ends_exactly_the_sessions_whose_rights_are_gone() {
 }
 
 #[tokio::test]
+async fn a_further_use_is_judged_by_the_target_as_it_is_now() {
+    // Whoever has a shell on a machine in zone z2 forwards nothing there.
+    let by_zone = |question: &Question<'_>| match question.resource {
+        Resource::Target(target) if question.action == Action::ForwardLocal => {
+            Some(target.labels.get("zone").is_some_and(|zone| zone == "z1"))
+        }
+        _ => decide(question),
+    };
+    let in_zone = |zone: &str| {
+        let labels = BTreeMap::from([("zone".to_owned(), zone.to_owned())]);
+        let people = vec![person("bob", &["web"], BOB_KEY)];
+        rules(people, vec![Target { labels, ..target("web-1", "127.0.0.1", 1, &["web"]) }], Arc::new(PolicyFn(by_zone)))
+    };
+    let world = World::new().await;
+    world.engine.reload(in_zone("z1")).await.expect("reloaded");
+    let held = world.open(&world.caller("bob").await, &FakeLeg::new()).await;
+    assert_eq!(world.engine.reload(in_zone("z2")).await.expect("reloaded"), 0, "a shell is still permitted");
+    let refused = held.permit(Action::ForwardLocal).await;
+    assert!(matches!(refused, Err(Refusal::Denied { .. })), "{refused:?}");
+    world.engine.reload(in_zone("z1")).await.expect("reloaded");
+    assert_eq!(held.permit(Action::ForwardLocal).await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_removed_key_shuts_out_whoever_came_in_with_it() {
     let world = World::new().await;
     let bob = world.caller("bob").await;

@@ -287,8 +287,9 @@ impl Engine {
         let mut ended = 0;
         for live in self.registry.all() {
             if let Err(refusal) = self.gate.still_permits(&live) {
-                live.end(Ending::new(EndReason::RightsRevoked, Actor::System, &refusal.to_string()));
-                ended += 1;
+                // One that was ending already is not ended by this.
+                let ending = Ending::new(EndReason::RightsRevoked, Actor::System, &refusal.to_string());
+                ended += usize::from(live.end(ending));
             }
         }
         deed.facts.insert("sessions_ended".to_owned(), ended.to_string());

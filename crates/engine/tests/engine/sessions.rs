@@ -556,6 +556,21 @@ async fn a_reload_ends_exactly_the_sessions_whose_rights_are_gone() {
 }
 
 #[tokio::test]
+async fn a_reload_counts_no_session_that_was_ending_already() {
+    let world = World::new().await;
+    let leg = FakeLeg::stuck();
+    let held = world.open(&world.caller("bob").await, &leg).await;
+    let without_bob = || {
+        let people = vec![person("alice", &["operators"], ALICE_KEY)];
+        rules(people, vec![target("web-1", "127.0.0.1", 1, &["web"])], Arc::new(PolicyFn(decide)))
+    };
+    assert_eq!(world.engine.reload(without_bob()).await.expect("reloaded"), 1);
+    assert_eq!(world.engine.reload(without_bob()).await.expect("reloaded"), 0);
+    leg.release();
+    assert_eq!(held.end(EndReason::ClientClosed, "").await.reason, EndReason::RightsRevoked);
+}
+
+#[tokio::test]
 async fn a_further_use_is_judged_by_the_target_as_it_is_now() {
     // Whoever has a shell on a machine in zone z2 forwards nothing there.
     let by_zone = |question: &Question<'_>| match question.resource {

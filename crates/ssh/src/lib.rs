@@ -27,3 +27,11 @@ pub use client::{Dialer, WRONG_HOST_KEY};
 
 /// How Ravelin names itself in SSH, to people and to targets.
 pub(crate) const SOFTWARE: &str = concat!("SSH-2.0-Ravelin_", env!("CARGO_PKG_VERSION"));
+
+/// What the system says, without its number.
+fn in_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}

@@ -84,7 +84,7 @@ impl Watch {
     }
 }
 
-/// Keepalives that may stay unanswered.
+/// A peer of which nothing is heard for so many intervals of keepalives is gone.
 pub(crate) const SILENCES_MAX: u32 = 4;
 
 /// How reading is slowed down while the backlog has no room.

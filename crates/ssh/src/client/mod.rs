@@ -8,7 +8,7 @@ mod handler;
 
 use crate::backlog::{Backlog, QUEUE_MESSAGES, WINDOW_BYTES};
 use crate::wire::{Brake, SILENCES_MAX, Watch, Wire};
-use crate::{algorithms, keys};
+use crate::{algorithms, in_words, keys};
 use async_trait::async_trait;
 use handler::{Seen, TargetHandler};
 use ravelin_engine::egress;
@@ -76,14 +76,6 @@ pub(crate) async fn dial(target: &Target) -> Result<Dialled, Unreached> {
     let unreached = |error: std::io::Error| Unreached::new(EndReason::TargetUnreachable, in_words(&error));
     let (stream, socket) = guard(egress::dial(target).await.map_err(unreached)?);
     Ok(Dialled { stream, leg: TargetLeg { socket } })
-}
-
-/// What the system says, without its number.
-fn in_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 impl Dialled {

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::crowd::Seat;
 use super::handler::Entry;
+use crate::in_words;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use ravelin_model::session::EndReason;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Disconnect};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -37,10 +39,13 @@ impl ClientEnd {
     pub(super) fn of(outcome: Result<(), russh::Error>) -> Self {
         let (reason, detail) = match outcome {
             Ok(()) => (EndReason::ClientClosed, String::new()),
+            // Its silence lasted too long, by our measure or the system's.
+            Err(russh::Error::IO(error)) if error.kind() == ErrorKind::TimedOut => {
+                (EndReason::ClientClosed, format!("the client was lost: {}", in_words(&error)))
+            }
             Err(russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP) => {
                 (EndReason::ClientClosed, String::new())
             }
-            Err(russh::Error::KeepaliveTimeout) => (EndReason::ClientClosed, "the client does not answer".to_owned()),
             Err(russh::Error::Join(error)) => {
                 tracing::error!(%error, "a connection's loop has failed");
                 (EndReason::InternalError, String::new())

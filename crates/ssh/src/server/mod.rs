@@ -48,7 +48,7 @@ pub struct Config {
     pub unauthenticated_per_address_max: usize,
     /// Keys that a client may offer in vain.
     pub login_attempts_max: usize,
-    /// A client that was silent for this long is asked whether it is there; after three silences it is gone.
+    /// A client that was silent for this long is asked whether it is there; after four times as long it is gone.
     pub keepalive_interval: Duration,
     /// Connections that have logged in, in all.
     pub connections_max: usize,

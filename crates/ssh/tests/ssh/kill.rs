@@ -1,6 +1,6 @@
 //! Ending sessions from outside: confirmed, told, and fast, whatever the session is doing.
 
-use crate::support::{Bastion, Detour, LIMIT, Outcome};
+use crate::support::{Bastion, Detour, LIMIT, Outcome, Setup};
 use ravelin_model::session::{EndReason, State};
 use russh::ChannelMsg;
 use std::time::Duration;
@@ -165,6 +165,23 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
     let session = bastion.until(|s| s.state() == State::Terminated).await;
     assert_eq!(session.ending().expect("an ending").reason, EndReason::ClientClosed);
     bastion.until_live(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_falls_silent_is_told_from_one_that_left() {
+    let bastion = Bastion::start_with(Setup {
+        config: |config| config.keepalive_interval = Duration::from_millis(500),
+        ..Setup::default()
+    })
+    .await;
+    let detour = Detour::start(bastion.address, Duration::ZERO).await;
+    let client = bastion.client_by("alice:web-1", detour.address).await;
+    assert_eq!(client.exec("exit 3", b"").await.status, Some(3));
+    detour.freeze();
+    let session = bastion.until(|s| s.state() == State::Terminated).await;
+    let ending = session.ending().expect("an ending");
+    assert_eq!(ending.reason, EndReason::ClientClosed);
+    assert_eq!(ending.detail, "the client was lost: nothing was heard of it for 2 s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -474,35 +474,42 @@ impl Control {
         self.store.record(Deed { kind, actor, session: Some(session.id().clone()), facts }).await.map(|_| ())
     }
 
-    /// Events after number `after` that the caller may see, and the record's bounds. An empty answer with a `newest`
-    /// above `after` means that there were only others' events; go on from `newest`. Where there are very many of those,
-    /// `newest` is how far this answer has looked.
+    /// Up to `limit` events after number `after` that the caller may see, with the record's bounds; and how far this answer
+    /// has looked: go on from there. Where there are very many events of others, it may hold none and yet not have looked
+    /// at all there are.
     ///
     /// # Errors
     /// [`Refusal::Denied`] when they may see none; what the store refuses.
-    pub async fn events(&self, caller: &Caller, after: u64, limit: u32) -> Result<EventPage, Refusal> {
+    pub async fn events(&self, caller: &Caller, after: u64, limit: u32) -> Result<(EventPage, u64), Refusal> {
         let scope = self.scope(caller, Action::WatchEvents).await?;
+        let end_of = |page: &EventPage| page.events.last().map(|event| event.seq);
         if scope == Scope::Everyone {
-            return self.store.events(after, limit).await;
+            let page = self.store.events(after, limit).await?;
+            let looked = end_of(&page).unwrap_or(page.newest);
+            return Ok((page, looked));
         }
         let own = |event: &AuditEvent| {
             event.deed.session.is_some()
                 && event.deed.facts.get("principal").is_some_and(|p| p == caller.name().as_str())
         };
-        let mut seen = after;
-        let mut found = Vec::new();
-        let mut bounds = (1, after);
+        let mut found = EventPage { events: Vec::new(), oldest: 1, newest: after };
+        let mut looked = after;
         for _ in 0..Self::EVENTS_STEPS_MAX {
-            let page = self.store.events(seen, Self::EVENTS_STEP).await?;
-            let last = page.events.last().map(|event| event.seq);
-            found.extend(page.events.into_iter().filter(own).take(limit as usize - found.len()));
-            bounds = (page.oldest, page.newest);
-            match last {
-                Some(last) if found.len() < limit as usize => seen = last,
-                Some(_) | None => return Ok(EventPage { events: found, oldest: bounds.0, newest: bounds.1 }),
+            let page = self.store.events(looked, Self::EVENTS_STEP).await?;
+            let last = end_of(&page);
+            (found.oldest, found.newest) = (page.oldest, page.newest);
+            let wanted = limit as usize - found.events.len();
+            found.events.extend(page.events.into_iter().filter(own).take(wanted));
+            if found.events.len() == limit as usize {
+                looked = end_of(&found).unwrap_or(looked);
+                break;
+            }
+            looked = last.unwrap_or(page.newest);
+            if last.is_none() {
+                break;
             }
         }
-        Ok(EventPage { events: found, oldest: bounds.0, newest: seen })
+        Ok((found, looked))
     }
 
     /// Resolves when an event with a number above `after` exists.

@@ -163,7 +163,7 @@ impl Feed {
 
     /// A page of events, a gap, or a heartbeat; `None` when there is reason to look again at once.
     async fn follow(&mut self) -> Result<Option<Bytes>, Fault> {
-        let page = self.control.events(&self.caller, self.cursor, EVENTS_PAGE).await?;
+        let (page, looked) = self.control.events(&self.caller, self.cursor, EVENTS_PAGE).await?;
         let mut out = Vec::new();
         if let Some(gap) = gap(self.cursor, &page) {
             // Without an id when a snapshot follows: who loses the connection in between is told again, and gets it then.
@@ -175,16 +175,17 @@ impl Feed {
             }
             return Ok(Some(out.into()));
         }
-        if let Some(last) = page.events.last().map(|event| event.seq) {
+        if !page.events.is_empty() {
             for event in page.events {
                 let (seq, kind) = (event.seq, event.deed.kind.word());
                 write(&mut out, Some(seq), kind, &map::event(event)).ok_or_else(unwritable)?;
             }
-            self.cursor = last;
+            // Others' events that were passed over after these need no second look.
+            self.cursor = looked;
             return Ok(Some(out.into()));
         }
         // Nothing for this caller up to here; what lies between was others'.
-        self.cursor = self.cursor.max(page.newest);
+        self.cursor = self.cursor.max(looked);
         let wait = self.control.wait_for_event(self.cursor);
         match tokio::time::timeout(self.timing.heartbeat, wait).await {
             Ok(()) => Ok(None),

@@ -265,7 +265,7 @@ impl World {
 
     /// The kinds of events on record.
     pub(crate) async fn events(&self) -> Vec<ravelin_model::audit::AuditKind> {
-        let page = self.engine.control.events(&self.alice, 0, 1000).await.expect("alice sees every event");
+        let (page, _) = self.engine.control.events(&self.alice, 0, 1000).await.expect("alice sees every event");
         page.events.iter().map(|event| event.deed.kind).collect()
     }
 

@@ -855,12 +855,30 @@ async fn people_follow_their_own_sessions_events_only() {
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
     let _hers = world.open(&alice, &FakeLeg::new()).await;
     let _his = world.open(&bob, &FakeLeg::new()).await;
-    let page = world.engine.control.events(&bob, 0, 100).await.expect("own");
+    let (page, looked) = world.engine.control.events(&bob, 0, 100).await.expect("own");
     assert!(!page.events.is_empty());
     assert!(page.events.iter().all(|e| e.deed.facts.get("principal").is_some_and(|p| p == "bob")));
-    let all = world.engine.control.events(&alice, 0, 100).await.expect("all");
+    assert_eq!(looked, page.newest, "nothing is left to look at");
+    let (all, _) = world.engine.control.events(&alice, 0, 100).await.expect("all");
     let numbers: Vec<u64> = all.events.iter().map(|e| e.seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "no gaps");
+}
+
+#[tokio::test]
+async fn own_events_are_found_behind_any_number_of_others() {
+    let world = World::new().await;
+    let bob = world.caller("bob").await;
+    // More than one answer looks at.
+    let deed =
+        || Deed { kind: AuditKind::InventoryLoaded, actor: Actor::System, session: None, facts: BTreeMap::new() };
+    futures_util::future::join_all((0..10_100).map(|_| world.store.inner.record(deed()))).await;
+    let his = world.open(&bob, &FakeLeg::new()).await;
+    let (page, looked) = world.engine.control.events(&bob, 0, 10).await.expect("own");
+    assert_eq!(page.events, []);
+    assert!(looked < page.newest, "it says that there is more: {looked} of {}", page.newest);
+    let (page, looked) = world.engine.control.events(&bob, looked, 1).await.expect("own");
+    let [opened] = page.events.as_slice() else { panic!("{page:?}") };
+    assert_eq!((opened.deed.session.as_ref(), opened.seq), (Some(his.session()), looked));
 }
 
 /// The default store with a switch that breaks it, and one that makes every call hang until it is let go.

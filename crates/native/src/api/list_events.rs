@@ -16,7 +16,7 @@ const LIMIT_DEFAULT: u32 = 100;
 
 /// A stretch of the record
 ///
-/// Go on with `next_after` until `items` is empty.
+/// Go on with `next_after` until it is `newest`.
 #[utoipa::path(
     get,
     path = "/events/list",
@@ -48,13 +48,13 @@ pub(crate) async fn list_events(
     if limit == 0 || limit > LIMIT_MAX {
         return Err(Refusal::invalid("limit", format!("must be 1 to {LIMIT_MAX}, this is {limit}")).into());
     }
-    let page = control.events(&caller, after, limit).await?;
+    let (page, looked) = control.events(&caller, after, limit).await?;
     if after > page.newest {
         return Err(feed::beyond("after", after, page.newest).into());
     }
     let gap = feed::gap(after, &page);
     Ok(Json(wire::EventPage {
-        next_after: page.events.last().map_or(page.newest, |event| event.seq),
+        next_after: looked,
         newest: page.newest,
         gap,
         items: page.events.into_iter().map(map::event).collect(),

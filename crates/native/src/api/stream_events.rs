@@ -58,7 +58,7 @@ pub(crate) async fn stream_events(
     let resumed = last_event_id(&headers)?;
     let snapshot = snapshot.unwrap_or(false);
     let seat = seats.take(caller.name())?;
-    let newest = control.events(&caller, feed::PAST_ALL, 1).await?.newest;
+    let newest = control.events(&caller, feed::PAST_ALL, 1).await?.0.newest;
     let start = resumed.or(cursor).unwrap_or(newest);
     if start > newest {
         let field = if resumed.is_some() { LAST_EVENT_ID } else { "cursor" };

@@ -187,7 +187,9 @@ impl Feed {
         // Nothing for this caller up to here; what lies between was others'.
         self.cursor = self.cursor.max(looked);
         let wait = self.control.wait_for_event(self.cursor);
-        match tokio::time::timeout(self.timing.heartbeat, wait).await {
+        // No longer than until the proof is to be shown again.
+        let silence_max = self.timing.heartbeat.min(self.timing.recheck.saturating_sub(self.checked.elapsed()));
+        match tokio::time::timeout(silence_max, wait).await {
             Ok(()) => Ok(None),
             // An id without data moves the client's place and shows nothing.
             Err(_elapsed) => Ok(Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.cursor)))),

@@ -834,6 +834,20 @@ async fn a_stream_ends_when_its_token_is_revoked_and_beats_until_then() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_in_time_after_a_revocation_although_nothing_happens() {
+    let (heartbeat, recheck) = (Duration::from_secs(60), Duration::from_millis(500));
+    let house = House::with_timing(Timing { heartbeat, recheck }).await;
+    let (olga, alice) = (house.token("olga").await, house.token("alice").await);
+    let mut reader = Reader::connect(&house, &alice, "/api/v1/events", None).await;
+    let (_, me) = house.get(&alice, "/api/v1/whoami").await;
+    let path = format!("/api/v1/credentials/{}", me["credential"].as_str().expect("an id"));
+    let (status, _) = house.ask(&olga, Method::DELETE, &path, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let ended = tokio::time::timeout(Duration::from_secs(20), reader.until("problem")).await.expect("in time");
+    assert_eq!(ended.last().map(|seen| &seen.data["code"]), Some(&json!("unauthenticated")));
+}
+
+#[tokio::test]
 async fn streams_have_seats_and_give_them_back() {
     let house = House::new().await;
     let alice = house.token("alice").await;

@@ -18,6 +18,7 @@ use ravelin_model::text::printable;
 use ravelin_model::{Login, NodeId, PrincipalName, Refusal, SessionId, Time};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A time as this dialect writes it. Times beyond what RFC 3339 can write are held at its ends.
@@ -96,7 +97,10 @@ pub(crate) fn filter(wire: &wire::SessionFilter) -> Result<SessionFilter, Refusa
         })?,
         login: one("login", wire.login.as_deref(), Login::parse)?,
         client: one("client", wire.client.as_deref(), |t| {
-            t.parse().map_err(|_| format!("must be an IP address, not {}", quoted(t)))
+            // As sessions bear it.
+            t.parse::<IpAddr>()
+                .map(|ip| ip.to_canonical())
+                .map_err(|_| format!("must be an IP address, not {}", quoted(t)))
         })?,
         node: one("node", wire.node.as_deref(), NodeId::parse)?,
         end_reasons: all("end_reason", &wire.end_reason, |t| {
@@ -634,6 +638,15 @@ mod tests {
         assert_eq!(words(&["live", "any"]), Ok(BTreeSet::new()));
         let refused = words(&["Active"]).expect_err("a foreign word").to_string();
         assert!(refused.starts_with("state: must be one of live, ended, any, connecting"), "{refused}");
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_in_both_its_forms() {
+        let client = |text: &str| {
+            let wire = wire::SessionFilter { client: Some(text.to_owned()), ..wire::SessionFilter::default() };
+            filter(&wire).expect("an address").client
+        };
+        assert_eq!(client("::ffff:192.0.2.9"), client("192.0.2.9"));
     }
 
     #[test]

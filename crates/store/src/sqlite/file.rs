@@ -111,7 +111,8 @@ pub(super) fn open(config: &SqliteConfig, durability: Durability) -> Result<Open
     check_is_ours(path, &writing)?;
     check_schema(path, &writing)?;
     prepare(&writing, durability).map_err(|error| refused(path, &error))?;
-    migrations::migrations::runner().run(&mut writing).map_err(|error| {
+    // All or none: an older release still opens a file that could not be brought up to date.
+    migrations::migrations::runner().set_grouped(true).run(&mut writing).map_err(|error| {
         let path = path.to_owned();
         StoreOpenError::CannotMigrate { path, because: chain(&error) }
     })?;

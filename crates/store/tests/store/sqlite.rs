@@ -245,3 +245,25 @@ fn a_later_releases_file_is_refused_with_both_versions() {
     let error = refusal(&path);
     assert!(matches!(error, StoreOpenError::NewerSchema { found: 99, known: 1..99, .. }), "{error}");
 }
+
+#[test]
+fn a_file_that_cannot_be_brought_up_to_date_is_left_as_it_was() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("store.db");
+    let tables = || -> Vec<String> {
+        let connection = rusqlite::Connection::open(&path).expect("SQLite opens");
+        let mut statement = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'refinery%' ORDER BY name")
+            .expect("the statement is valid");
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("SQLite answers")
+    };
+    let connection = rusqlite::Connection::open(&path).expect("SQLite opens");
+    // In the way of the last step, not of those before it.
+    connection
+        .execute_batch("PRAGMA application_id = 0x52564c4e; CREATE TABLE logs_due (name TEXT)")
+        .expect("a table is made");
+    drop(connection);
+    let error = refusal(&path);
+    assert!(matches!(error, StoreOpenError::CannotMigrate { .. }), "{error}");
+    assert_eq!(tables(), ["logs_due"]);
+}

@@ -45,6 +45,8 @@ use screen::{Format, Screen};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub(crate) use ssm::install::NAME as PLUGIN;
+
 /// The verbs of a client.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {

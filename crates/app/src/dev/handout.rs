@@ -2,6 +2,7 @@
 //! lines to paste.
 
 use super::people::{Credentials, Person};
+use crate::cli::PLUGIN;
 use crate::config::Azure;
 use crate::state::{StateDir, write_whole};
 use anyhow::Context;
@@ -18,6 +19,8 @@ const ENV_FILE: &str = "dev.env";
 const KNOWN_HOSTS_FILE: &str = "known_hosts";
 const SSH_CONFIG_FILE: &str = "ssh_config";
 const BUNDLE_FILE: &str = "ca-bundle.pem";
+/// A folder for `PATH`: this program by its own name, and by that under which the aws CLI looks for its plugin.
+const PROGRAMS: &str = "bin";
 
 /// Where systems keep the certificates that they trust.
 const SYSTEM_ROOTS: [&str; 5] = [
@@ -68,6 +71,7 @@ impl Handout<'_> {
         write(KNOWN_HOSTS_FILE, self.known_hosts(), 0o644)?;
         write(SSH_CONFIG_FILE, self.ssh_config(owner), 0o644)?;
         write(BUNDLE_FILE, self.bundle()?, 0o644)?;
+        self.link_programs()?;
         for other in others {
             write(&format!("{}.env", other.name), self.env(other), 0o600)?;
         }
@@ -126,7 +130,29 @@ impl Handout<'_> {
         for (name, value) in variables {
             let _never = writeln!(text, "export {name}={}", quoted(value));
         }
+        // Before what else may be called so, and once.
+        let programs = quoted(&path(PROGRAMS));
+        let _never = writeln!(text, "case \":$PATH:\" in *:{programs}:*) ;; *) PATH={programs}:$PATH ;; esac");
         text
+    }
+
+    /// The links in [`PROGRAMS`], made anew because the program may lie elsewhere than the last time.
+    fn link_programs(&self) -> anyhow::Result<()> {
+        let program = std::env::current_exe().context("cannot tell where ravelin is")?;
+        let folder = self.state.path(PROGRAMS);
+        let link = |name: &str| {
+            let (link, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
+            match std::fs::remove_file(&draft) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            std::os::unix::fs::symlink(&program, &draft)?;
+            std::fs::rename(&draft, &link)
+        };
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| link("ravelin"))
+            .and_then(|()| link(PLUGIN))
+            .with_context(|| format!("cannot make links in {}", folder.display()))
     }
 
     /// The bastion under each of its names, and the target under its own, for `ssh -J`.
@@ -283,6 +309,29 @@ mod tests {
         }
         assert!(env.contains("export RAVELIN_URL=https://127.0.0.1:8443\n"), "{env}");
         assert!(env.contains("export RAVELIN_TOKEN='a secret'\n"), "{env}");
+
+        // Sourced in a shell, however often, it has the programs on its path.
+        handout.link_programs().expect("links");
+        handout.link_programs().expect("links again");
+        let file = state.path(ENV_FILE);
+        std::fs::write(&file, &env).expect("written");
+        let script =
+            format!("set -eu; . '{0}'; . '{0}'; command -v ravelin; command -v {PLUGIN}; echo $PATH", file.display());
+        let ran = std::process::Command::new("/bin/sh").args(["-c", &script]).env("PATH", "/usr/bin").output();
+        let said = String::from_utf8(ran.expect("a shell").stdout).expect("text");
+        let programs = state.path(PROGRAMS).display().to_string();
+        assert_eq!(said, format!("{programs}/ravelin\n{programs}/{PLUGIN}\n{programs}:/usr/bin\n"));
+        let program = std::env::current_exe().expect("this one");
+        assert_eq!(std::fs::read_link(state.path(PROGRAMS).join(PLUGIN)).expect("a link"), program);
+
+        // Two lines that are printed lead to a shell with the aws CLI, also with one that knows no variable for this.
+        let welcome = handout.welcome(&owner, &[]);
+        let printed = |line: &str| welcome.lines().any(|printed| printed.trim() == line);
+        assert!(printed(&format!(". {}", file.display())), "{welcome}");
+        assert!(
+            printed("aws ssm start-session --endpoint-url $AWS_ENDPOINT_URL_SSM --target $RAVELIN_TARGET_AWS_ID"),
+            "{welcome}"
+        );
     }
 
     #[test]

@@ -700,6 +700,52 @@ async fn a_client_that_says_nothing_is_asked_and_then_given_up() {
 }
 
 #[tokio::test]
+async fn signs_of_life_are_no_activity() {
+    let mut bed = Bed::new().await;
+    let preferences = json!({
+        "schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": {"idleSessionTimeout": "1"},
+    });
+    let body = json!({
+        "Name": "SSM-SessionManagerRunShell", "DocumentType": "Session", "Content": preferences.to_string(),
+    });
+    bed.world.call("alice", "CreateDocument", &body.to_string()).await.ok();
+    let (mut peer, program) = forwarded(&mut bed).await;
+    let clock = Clock::stop();
+    bed.until_shown(&peer.session, "Connected").await;
+    // What the target says is activity, and its acknowledgement is none any more.
+    peer.rests(&clock, 40).await;
+    program.data("still here").await;
+    peer.until("output", |peer| !peer.out.is_empty()).await;
+    for _ in 0..5 {
+        peer.frames(|out| smux::encode(Command::Nop, 0, out));
+        peer.rests(&clock, 10).await;
+    }
+    assert_eq!(peer.closed, None);
+    peer.frames(|out| smux::encode(Command::Nop, 0, out));
+    peer.step().await;
+    seconds(&clock, 15).await;
+    peer.until("the last word", |peer| peer.closed.is_some()).await;
+    assert_eq!(peer.closed.as_deref(), Some("Your session timed out due to inactivity and has been terminated."));
+}
+
+#[tokio::test]
+async fn a_client_that_is_killed_leaves_a_session_that_ends_by_itself() {
+    let mut bed = Bed::new().await;
+    bed.reached();
+    let started = bed.command().await;
+    let clock = Clock::stop();
+    let (mut peer, _program) = bed.join(&started).await;
+    bed.until_shown(&peer.session, "Connected").await;
+    peer.cut();
+    bed.until_shown(&peer.session, "Disconnected").await;
+    seconds(&clock, 20 * 60 - 10).await;
+    assert_eq!(bed.shown(&peer.session).await["Status"], "Disconnected");
+    seconds(&clock, 20).await;
+    let shown = bed.until_shown(&peer.session, "Terminated").await;
+    assert!(shown["Details"].as_str().is_some_and(|text| text.starts_with("client_closed")), "{shown}");
+}
+
+#[tokio::test]
 async fn what_a_target_does_not_take_is_left_with_the_client() {
     let mut bed = Bed::new().await;
     bed.reached();

@@ -158,23 +158,28 @@ impl Arm {
         }
     }
 
-    /// Ends sessions; what came of each, in the order asked.
-    ///
-    /// # Errors
-    /// [`ArmError`]. Sessions of earlier parts of a long list have been asked to end then; asking again is harmless.
-    pub async fn disconnect(&self, host: &Host, ids: &[String]) -> Result<Vec<Item>, ArmError> {
+    /// Ends sessions; what came of each, in the order asked. A long list goes in parts: what stopped one of them comes
+    /// beside what came of those before it. Asking again is harmless.
+    pub async fn disconnect(&self, host: &Host, ids: &[String]) -> (Vec<Item>, Result<(), ArmError>) {
         let mut all = Vec::with_capacity(ids.len());
         for part in ids.chunks(IDS_MAX) {
-            let url = self.of(host, Some("disconnectActiveSessions"));
-            let response = self.send(Method::POST, url, Some(&json!({ "sessionIds": part }))).await?;
-            if response.status() == StatusCode::ACCEPTED {
-                let links = Links::of(&response, &self.endpoint)?;
-                all.extend(self.later(links, Instant::now(), ANSWER_MAX).await?);
-            } else {
-                all.extend(self.pages(response).await?);
+            match self.disconnect_part(host, part).await {
+                Ok(outcomes) => all.extend(outcomes),
+                Err(error) => return (all, Err(error)),
             }
         }
-        Ok(all)
+        (all, Ok(()))
+    }
+
+    async fn disconnect_part(&self, host: &Host, ids: &[String]) -> Result<Vec<Item>, ArmError> {
+        let url = self.of(host, Some("disconnectActiveSessions"));
+        let response = self.send(Method::POST, url, Some(&json!({ "sessionIds": ids }))).await?;
+        if response.status() == StatusCode::ACCEPTED {
+            let links = Links::of(&response, &self.endpoint)?;
+            self.later(links, Instant::now(), ANSWER_MAX).await
+        } else {
+            self.pages(response).await
+        }
     }
 
     fn of(&self, host: &Host, action: Option<&str>) -> Url {

@@ -218,10 +218,24 @@ async fn many_ids_go_in_parts_and_keep_their_order() {
         vec![(200, vec![], json!({ "value": [state("first")] })), (200, vec![], json!({ "value": [state("second")] }))];
     let (script, arm) = Script::played(lines).await;
     let wanted: Vec<String> = (0..1_001).map(|n| format!("id-{n}")).collect();
-    let outcomes = arm.disconnect(&host(), &wanted).await.expect("outcomes");
+    let (outcomes, whole) = arm.disconnect(&host(), &wanted).await;
+    whole.expect("all of it");
     assert_eq!(outcomes.iter().filter_map(|o| o["sessionId"].as_str()).collect::<Vec<_>>(), ["first", "second"]);
     let bodies = script.bodies();
     let counts: Vec<_> = bodies.iter().map(|body| body["sessionIds"].as_array().map(Vec::len)).collect();
     assert_eq!(counts, [Some(1_000), Some(1)]);
     assert_eq!(bodies[1]["sessionIds"][0], "id-1000");
+}
+
+#[tokio::test]
+async fn what_came_of_the_first_part_is_told_when_the_next_one_fails() {
+    let state = json!({ "sessionId": "first", "state": "Disconnected", "message": "" });
+    let denied = json!({ "error": { "code": "AuthorizationFailed", "message": "no right" } });
+    let lines = vec![(200, vec![], json!({ "value": [state] })), (403, vec![], denied)];
+    let (script, arm) = Script::played(lines).await;
+    let wanted: Vec<String> = (0..3_000).map(|n| format!("id-{n}")).collect();
+    let (outcomes, whole) = arm.disconnect(&host(), &wanted).await;
+    assert_eq!((outcomes.len(), &outcomes[0]["sessionId"]), (1, &json!("first")));
+    assert!(matches!(whole, Err(ArmError::Refused { status: 403, .. })), "{whole:?}");
+    assert_eq!(script.asked().len(), 2, "nothing more is asked");
 }

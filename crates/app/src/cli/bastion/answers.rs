@@ -159,7 +159,16 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
             }
         }
     }
-    let outcomes = place.arm.disconnect(&host, &ids).await.map_err(|error| place.failed(error))?;
+    let (outcomes, whole) = place.arm.disconnect(&host, &ids).await;
+    let stopped = whole.err().map(|error| place.failed(error));
+    if outcomes.is_empty()
+        && let Some(failure) = stopped
+    {
+        return Err(failure);
+    }
+    // What is not there any more has ended; only an id that somebody gave may be a wrong one.
+    let from_list = named.is_empty();
+    let is_gone = |outcome: &Item| is_disconnected(outcome) || (from_list && is_missing(outcome));
     screen.show(&outcomes, || View {
         columns: vec![Column::whole("ID"), Column::whole("STATE"), Column::whole("MESSAGE").cut_to(20)],
         rows: outcomes
@@ -174,6 +183,9 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
     // What the answer does not speak of is not known to have ended.
     let gone: Vec<&str> = outcomes.iter().filter(|outcome| is_gone(outcome)).map(|o| text(o, &["sessionId"])).collect();
     let open = ids.iter().filter(|id| !gone.iter().any(|gone| gone.eq_ignore_ascii_case(id))).count();
+    if let Some(failure) = stopped {
+        screen::note(&format!("not all were asked for: {}", failure.message));
+    }
     if open > 0 {
         screen::note(&format!("{open} of {} not disconnected", ids.len()));
         return Ok(Exit::NotAllEnded.into());
@@ -181,8 +193,12 @@ pub(super) async fn disconnect(place: &Place, screen: &Screen, args: DisconnectA
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_gone(outcome: &Item) -> bool {
+fn is_disconnected(outcome: &Item) -> bool {
     text(outcome, &["state"]).eq_ignore_ascii_case("Disconnected")
+}
+
+fn is_missing(outcome: &Item) -> bool {
+    text(outcome, &["state"]).eq_ignore_ascii_case("NotFound")
 }
 
 fn active_view(sessions: &[Item], screen: &Screen) -> View {

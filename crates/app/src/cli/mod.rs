@@ -191,7 +191,12 @@ pub fn run_as_plugin(args: impl Iterator<Item = OsString>) -> ExitCode {
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(carry_out(command)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(carry_out(command));
+            // Whoever read from standard input may still wait for it, and nobody cares any more.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(Failure::other(format!("cannot start: {error}"))),
     };
     match outcome {

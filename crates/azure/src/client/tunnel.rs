@@ -13,6 +13,7 @@ use reqwest::{StatusCode, Url, Version};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -74,8 +75,13 @@ pub enum TunnelError {
 pub enum Ended {
     /// The program on this side closed.
     Here,
-    /// The service closed, with its words, which may be none.
-    There(String),
+    /// The service closed.
+    There {
+        /// The status in its close frame, RFC 6455, section 7.4; `None` when there was none.
+        code: Option<u16>,
+        /// Its words, which may be none.
+        why: String,
+    },
     /// The connection was lost.
     Lost(String),
 }
@@ -110,6 +116,12 @@ impl Tunnels {
     #[must_use]
     pub fn new(http: reqwest::Client, base: Url, tokens: Arc<dyn TokenSource>) -> Self {
         Self { http, base, tokens }
+    }
+
+    /// Where the data plane is.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
     }
 
     /// Opens one.
@@ -204,20 +216,31 @@ impl Tunnel {
     pub async fn carry(self, reader: impl AsyncRead + Unpin, writer: impl AsyncWrite + Unpin) -> Ended {
         let Self { socket, http, release, node } = self;
         let (mut sink, mut stream) = socket.split();
-        // Each way has its own future: a far end that does not read must not keep us from reading.
-        let ended = tokio::select! {
-            ended = outward(&mut sink, reader) => ended,
-            ended = inward(&mut stream, writer) => ended,
-        };
-        if matches!(ended, Ended::Here) {
-            let closing = async {
-                // Fails only when the far end has closed too.
-                if sink.close().await.is_ok() {
-                    while let Some(Ok(_late)) = stream.next().await {}
+        let ended = {
+            let mut inward = pin!(inward(&mut stream, writer));
+            // Each way has its own future: a far end that does not read must not keep us from reading.
+            tokio::select! {
+                ended = outward(&mut sink, reader) => {
+                    if matches!(ended, Ended::Here) {
+                        let closing = async {
+                            // Fails only when the far end has closed too.
+                            if sink.close().await.is_ok() {
+                                // What was on its way when this side closed still arrives.
+                                let _theirs = inward.await;
+                            }
+                        };
+                        let _slow = tokio::time::timeout(CLOSE_MAX, closing).await;
+                    }
+                    ended
                 }
-            };
-            let _slow = tokio::time::timeout(CLOSE_MAX, closing).await;
-        }
+                ended = &mut inward => {
+                    if matches!(ended, Ended::Here) {
+                        let _slow = tokio::time::timeout(CLOSE_MAX, sink.close()).await;
+                    }
+                    ended
+                }
+            }
+        };
         drop((sink, stream));
         let given_back = http.delete(release).header("X-Node-Id", node).timeout(CLOSE_MAX).send().await;
         if let Err(error) = given_back.map_err(reqwest::Error::without_url) {
@@ -263,18 +286,23 @@ async fn inward(stream: &mut SplitStream<Socket>, mut writer: impl AsyncWrite + 
                 }
             }
             Some(Ok(Message::Close(frame))) => {
-                return Ended::There(frame.map(|frame| frame.reason.to_string()).unwrap_or_default());
+                return match frame {
+                    Some(frame) => Ended::There { code: Some(frame.code.into()), why: frame.reason.to_string() },
+                    None => Ended::There { code: None, why: String::new() },
+                };
             }
             Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Err(error)) => return lost(error),
-            None => return Ended::There(String::new()),
+            None => return Ended::There { code: None, why: String::new() },
         }
     }
 }
 
 fn lost(error: tungstenite::Error) -> Ended {
     match error {
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Ended::There(String::new()),
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            Ended::There { code: None, why: String::new() }
+        }
         other => Ended::Lost(other.to_string()),
     }
 }

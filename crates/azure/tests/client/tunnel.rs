@@ -62,7 +62,7 @@ async fn upgrade(State(seen): State<Seen>, mut request: Request<Body>) -> Respon
             match message {
                 Message::Binary(bytes) if bytes == "cut".as_bytes() => {
                     let reason = "disconnected by bob: rotating keys".into();
-                    let frame = CloseFrame { code: CloseCode::Normal, reason };
+                    let frame = CloseFrame { code: CloseCode::Policy, reason };
                     socket.close(Some(frame)).await.expect("a close");
                 }
                 Message::Binary(bytes) => socket.send(Message::Binary(bytes)).await.expect("an echo"),
@@ -119,8 +119,26 @@ async fn whoever_is_cut_off_is_told_why() {
     let (reader, writer) = tokio::io::split(theirs);
     ours.write_all(b"cut").await.expect("written");
     let ended = tunnel.carry(reader, writer).await;
-    assert_eq!(ended, Ended::There("disconnected by bob: rotating keys".to_owned()));
+    assert_eq!(ended, Ended::There { code: Some(1008), why: "disconnected by bob: rotating keys".to_owned() });
     assert_eq!(ours.read(&mut [0; 1]).await.expect("a clean end"), 0);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_this_side_closes_still_arrives() {
+    let tunnels = Tunnels::new(http(), serve(bastion(&Seen::default())).await, tokens());
+    let tunnel = tunnels.open(&destination()).await.expect("a tunnel");
+    // Room for a part of the answer only, so that it is still being written when the far end has closed.
+    let (ours, theirs) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(theirs);
+    let (mut from, mut to) = tokio::io::split(ours);
+    let carrying = tokio::spawn(tunnel.carry(reader, writer));
+    let sent = vec![7; 20_000];
+    to.write_all(&sent).await.expect("written");
+    to.shutdown().await.expect("closed");
+    let mut got = Vec::new();
+    from.read_to_end(&mut got).await.expect("a clean end");
+    assert!(got == sent, "{} bytes came back", got.len());
+    assert_eq!(carrying.await.expect("no panic"), Ended::Here);
 }
 
 #[tokio::test]

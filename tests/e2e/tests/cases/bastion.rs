@@ -1,8 +1,8 @@
 //! `ravelin bastion` against the real binary: the control API's verbs, their exit statuses, and what they say.
 
 use ravelin_e2e::{Running, Said, Server, binary, eventually, need, run, run_with};
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -149,4 +149,89 @@ fn a_local_port_takes_many_connections_and_says_why_one_was_cut() {
     eventually("all of them end", || server.live().is_empty().then_some(()));
     ravelin_e2e::kill(tunnel.pid(), "INT");
     assert_eq!(tunnel.wait(), 0);
+}
+
+#[test]
+fn a_tunnel_on_standard_input_that_is_cut_ends_at_once_and_says_why() {
+    let server = Server::dev();
+    let mut command = server.command(binary());
+    command.args(["bastion", "tunnel", "--stdio", "--target-resource-id", server.var("RAVELIN_TARGET")]);
+    let mut tunnel = Running::start(command.args(["--resource-port", &demo_port(&server)]));
+    tunnel.expect("SSH-2.0-");
+    let id = server.live()[0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(server.ravelin(&["sessions", "kill", &id, "--reason", "rotating keys"]).code, 0);
+    // Nobody types anything, and its standard input stays open.
+    assert_eq!(tunnel.wait(), 1, "a cut is no success");
+    assert!(tunnel.printed().contains("disconnected by alice: rotating keys"), "{}", tunnel.printed());
+}
+
+/// A control API that gives one answer to each path's last part; `base` in it stands for its address.
+fn control_api(answers: &'static [(&'static str, &'static str)]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut asked = String::new();
+            // A body that is not read breaks the connection before the answer is.
+            while !is_whole(&asked) {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece).expect("a request") {
+                    0 => break,
+                    n => asked.push_str(&String::from_utf8_lossy(&piece[..n])),
+                }
+            }
+            let path = asked.split([' ', '?']).nth(1).unwrap_or_default();
+            let found = answers.iter().find(|(last, _)| path.ends_with(last));
+            let (status, body) = found.map_or((404, "{}"), |(_, body)| (200, *body));
+            let head = format!("HTTP/1.1 {status} Fine\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _gone = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    base
+}
+
+/// Whether a request is there with its body.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+/// `ravelin bastion` with the host `b` of that control API.
+fn bastion(endpoint: &str, args: &[&str]) -> Said {
+    let mut command = Command::new(binary());
+    command.env("AZURE_ACCESS_TOKEN", "t").env("AZURE_BASTION_NAME", "b").arg("bastion").args(args);
+    run(command.args(["--endpoint", endpoint, "--subscription", "s", "-g", "g"]))
+}
+
+#[test]
+fn a_data_plane_that_does_not_answer_is_named_and_not_the_control_api() {
+    // The port of that name is never somebody's.
+    let endpoint = control_api(&[("/b", r#"{"properties":{"dnsName":"127.0.0.1:1","enableTunneling":true}}"#)]);
+    let said = bastion(&endpoint, &["tunnel", "--stdio", "--target-resource-id", "vm"]);
+    assert!(!said.err.contains(&endpoint) && !said.err.contains("--endpoint"), "{}", said.err);
+    refused(said, 5, "nothing answers at http://127.0.0.1:1/");
+}
+
+#[test]
+fn a_session_that_ended_by_itself_is_as_good_as_ended() {
+    let endpoint = control_api(&[
+        ("/getActiveSessions", r#"{"value":[{"sessionId":"x1","userName":"alice"}]}"#),
+        ("/disconnectActiveSessions", r#"{"value":[{"sessionId":"x1","state":"NotFound","message":"not found!"}]}"#),
+    ]);
+    let by_list = bastion(&endpoint, &["disconnect-active-sessions", "--user", "alice", "--yes"]);
+    assert_eq!(by_list.code, 0, "it is gone: {}", by_list.err);
+    // An id that somebody typed may be a wrong one.
+    refused(bastion(&endpoint, &["disconnect-active-sessions", "x1"]), 3, "1 of 1 not disconnected");
+}
+
+#[test]
+fn a_machines_name_is_no_option_of_sshs() {
+    let endpoint = control_api(&[]);
+    for name in ["/subscriptions/s/-oProxyCommand=id", "-x", "///"] {
+        let said = bastion(&endpoint, &["ssh", &format!("--target-resource-id={name}")]);
+        assert_eq!(said.code, 2, "{name}: {}", said.err);
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) struct PlaceArgs {
     pub(super) auth: Auth,
     /// Version of the control API to ask for
     #[arg(long, global = true, value_name = "DATE", default_value = API_VERSION)]
-    api_version: String,
+    pub(super) api_version: String,
     /// Certificates to trust, in place of the system's
     #[arg(long, global = true, env = "SSL_CERT_FILE", value_name = "FILE")]
     pub(super) ca: Option<OsString>,
@@ -106,7 +106,9 @@ impl Place {
     pub(super) fn failed(&self, error: ArmError) -> Failure {
         match error {
             ArmError::NoToken(why) => credential::missing(&why),
-            ArmError::Unreachable(error) => self.unreachable(&self.endpoint, &error),
+            ArmError::Unreachable(error) => {
+                self.unreachable(&self.endpoint, &error, "check --endpoint (or RAVELIN_ARM_URL)")
+            }
             ArmError::Refused { status, code, message } => {
                 let exit = if matches!(status, 401 | 403) { Exit::Denied } else { Exit::Other };
                 let failure = Failure::new(exit, format!("{code}: {message}"));
@@ -128,10 +130,12 @@ impl Place {
     }
 
     /// What to say when there is no tunnel.
-    pub(super) fn no_tunnel(&self, error: TunnelError) -> Failure {
+    pub(super) fn no_tunnel(&self, tunnels: &Tunnels, error: TunnelError) -> Failure {
         match error {
             TunnelError::NoToken(why) => credential::missing(&why),
-            TunnelError::Unreachable(error) => self.unreachable(&self.endpoint, &error),
+            TunnelError::Unreachable(error) => {
+                self.unreachable(tunnels.base(), &error, "that is the host's data plane; its property dnsName names it")
+            }
             TunnelError::Refused { status, message } => {
                 let exit = if matches!(status, 401 | 403) { Exit::Denied } else { Exit::Other };
                 Failure::new(exit, format!("the bastion refuses the tunnel: {message}"))
@@ -140,10 +144,9 @@ impl Place {
         }
     }
 
-    fn unreachable(&self, url: &Url, error: &reqwest::Error) -> Failure {
+    fn unreachable(&self, url: &Url, error: &reqwest::Error, hint: &str) -> Failure {
         not_trusted(url, self.ca.as_deref(), error).unwrap_or_else(|| {
-            Failure::new(Exit::Unreachable, format!("nothing answers at {url}: {}", why_not_reached(error)))
-                .hint("check --endpoint (or RAVELIN_ARM_URL)")
+            Failure::new(Exit::Unreachable, format!("nothing answers at {url}: {}", why_not_reached(error))).hint(hint)
         })
     }
 }

@@ -52,6 +52,7 @@ pub(super) async fn ssh(place: &Place, args: SshArgs) -> Result<ExitCode, Failur
     let mut proxy = vec![quoted(&ours.display().to_string()), "bastion".to_owned(), "tunnel".to_owned()];
     let mut option = |name: &str, value: &str| proxy.extend([name.to_owned(), quoted(value)]);
     option("--endpoint", &place.args.endpoint);
+    option("--api-version", &place.args.api_version);
     option("--subscription", &host.subscription);
     option("--resource-group", &host.resource_group);
     option("--name", &host.name);
@@ -70,7 +71,7 @@ pub(super) async fn ssh(place: &Place, args: SshArgs) -> Result<ExitCode, Failur
     let mut command = Command::new("ssh");
     command.arg("-o").arg(format!("ProxyCommand={}", proxy.join(" ")));
     // Each machine has its own entry among the known hosts, whichever bastion leads to it.
-    let name = last_part(&to);
+    let name = last_part(&to.resource_id);
     command.arg("-o").arg(format!("HostKeyAlias={name}"));
     if let Some(key) = &args.ssh_key {
         command.arg("-i").arg(key).args(["-o", "IdentitiesOnly=yes"]);

@@ -25,6 +25,8 @@ const CONNECTIONS_MAX: usize = 256;
 const TRIES_MAX: u32 = 3;
 /// Between two tries.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The status of a close frame when nothing is wrong: RFC 6455, section 7.4.1.
+const CLOSED: u16 = 1000;
 /// After a failure to accept, such as no descriptor being left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -68,8 +70,12 @@ impl DestinationArgs {
             let resource_id = format!("{resources}/Microsoft.Network/bh-hostConnect/{address}");
             return Ok(Destination { resource_id, port, address: Some(address.to_string()) });
         }
-        let resource_id = match self.target_resource_id.as_deref().unwrap_or_default() {
+        let resource_id = match self.target_resource_id.as_deref().unwrap_or_default().trim_end_matches('/') {
             "" => return Err(Failure::usage("no machine was named; give --target-resource-id")),
+            // ssh, which gets it, would take it for an option.
+            id if last_part(id).starts_with('-') => {
+                return Err(Failure::usage(format!("{id:?} does not end in a machine's name")));
+            }
             id if id.starts_with('/') => id.to_owned(),
             name if name.contains('/') => {
                 return Err(Failure::usage(format!("{name:?} is neither a resource id nor a machine's name"))
@@ -93,19 +99,20 @@ pub(super) async fn tunnel(place: &Place, args: TunnelArgs) -> Result<ExitCode, 
         Failure::other(format!("cannot listen on {address}: {error}")).hint("choose another --port; 0 takes a free one")
     })?;
     let at = listener.local_addr().map_err(|error| Failure::other(format!("cannot tell the port: {error}")))?;
-    screen::note(&format!("listening on {at} for {}, port {}; Ctrl-C ends it", last_part(&to), to.port));
+    screen::note(&format!("listening on {at} for {}, port {}; Ctrl-C ends it", last_part(&to.resource_id), to.port));
     serve(place, listener, tunnels, to).await
 }
 
 async fn stdio(place: &Place, tunnels: &Tunnels, to: &Destination) -> Result<ExitCode, Failure> {
-    let tunnel = open(tunnels, to).await.map_err(|error| place.no_tunnel(error))?;
+    let tunnel = open(tunnels, to).await.map_err(|error| place.no_tunnel(tunnels, error))?;
     let ended = tunnel.carry(tokio::io::stdin(), tokio::io::stdout()).await;
-    Ok(match said(&ended) {
-        None => ExitCode::SUCCESS,
-        Some(text) => {
-            screen::note(&text);
-            if matches!(ended, Ended::Lost(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
+    if let Some(text) = said(&ended) {
+        screen::note(&text);
+    }
+    Ok(match ended {
+        Ended::Here | Ended::There { code: Some(CLOSED) | None, .. } => ExitCode::SUCCESS,
+        // Cut off, or never got to the machine.
+        Ended::There { code: Some(_), .. } | Ended::Lost(_) => ExitCode::FAILURE,
     })
 }
 
@@ -129,7 +136,7 @@ async fn serve(place: &Place, listener: TcpListener, tunnels: Tunnels, to: Desti
                         }
                     }
                     Err((from, error)) => {
-                        let failure = place.no_tunnel(error);
+                        let failure = place.no_tunnel(&tunnels, error);
                         screen::note(&format!("{from}: {}", failure.message));
                     }
                 }
@@ -193,12 +200,15 @@ async fn open(tunnels: &Tunnels, to: &Destination) -> Result<ravelin_azure::clie
 fn said(ended: &Ended) -> Option<String> {
     match ended {
         Ended::Here => None,
-        Ended::There(why) if why.is_empty() => None,
-        Ended::There(why) => Some(why.clone()),
+        Ended::There { code: Some(CLOSED), why } if why.is_empty() => None,
+        Ended::There { why, .. } if why.is_empty() => {
+            Some("the bastion closed the tunnel and did not say why".to_owned())
+        }
+        Ended::There { why, .. } => Some(why.clone()),
         Ended::Lost(why) => Some(format!("the tunnel was lost: {why}")),
     }
 }
 
-pub(super) fn last_part(to: &Destination) -> &str {
-    to.resource_id.rsplit('/').next().unwrap_or_default()
+pub(super) fn last_part(resource_id: &str) -> &str {
+    resource_id.rsplit('/').next().unwrap_or_default()
 }

@@ -35,6 +35,8 @@ function Get-RavelinSession {
         [string] $Url,
         [securestring] $Token
     )
+    # Without this, a request that fails would leave the page before it in its place, to be shown again and again.
+    $ErrorActionPreference = 'Stop'
     $connection = Get-RavelinConnection -Url $Url -Token $Token
     if ($PSCmdlet.ParameterSetName -eq 'One' -and $Id) {
         $uri = '{0}/sessions/{1}' -f $connection.Root, [uri]::EscapeDataString($Id)
@@ -78,13 +80,22 @@ function Stop-RavelinSession {
     begin { $connection = Get-RavelinConnection -Url $Url -Token $Token }
     process {
         if (-not $PSCmdlet.ShouldProcess($Id, 'End the session')) { return }
-        $uri = '{0}/sessions/{1}/terminate' -f $connection.Root, [uri]::EscapeDataString($Id)
-        $wish = [ordered]@{ wait_ms = $WaitMilliseconds }
+        $uri = '{0}/sessions/terminate' -f $connection.Root
+        $wish = [ordered]@{ ids = @($Id); wait_ms = $WaitMilliseconds }
         if ($Reason) { $wish.reason = $Reason }
         $body = ConvertTo-Json -InputObject $wish -Compress
-        $outcome = Invoke-RestMethod -Method Post -Uri $uri -Headers $connection.Headers -ContentType 'application/json' -Body $body
-        $outcome.PSObject.TypeNames.Insert(0, 'Ravelin.Outcome')
-        $outcome
+        try {
+            $answer = Invoke-RestMethod -Method Post -Uri $uri -Headers $connection.Headers -ContentType 'application/json' -Body $body
+        }
+        catch {
+            # The error is this one's; what is in the variable is of the one before.
+            $PSCmdlet.WriteError($_)
+            return
+        }
+        foreach ($outcome in $answer.items) {
+            $outcome.PSObject.TypeNames.Insert(0, 'Ravelin.Outcome')
+            $outcome
+        }
     }
 }
 

@@ -88,9 +88,14 @@ fn the_module_lists_shows_and_ends() {
         "{one}"
     );
 
-    let (status, outcome) = send(&server, include_str!("../../golden/powershell/stop_session.http"), &words);
-    assert_eq!((status, outcome["outcome"].as_str()), (200, Some("ended")), "{outcome}");
+    let stop = include_str!("../../golden/powershell/stop_session.http");
+    let (status, outcomes) = send(&server, stop, &words);
+    let outcome = &outcomes["items"][0];
+    assert_eq!((status, outcome["outcome"].as_str()), (200, Some("ended")), "{outcomes}");
     assert!(outcome["closed_at"].is_string(), "{outcome}");
+    // What is not there is an outcome too, and no error.
+    let (status, outcomes) = send(&server, stop, &[("TOKEN", token), ("SESSION", "alice-0aaaaaaaaaaaaaaaa")]);
+    assert_eq!((status, outcomes["items"][0]["outcome"].as_str()), (200, Some("not_found")), "{outcomes}");
     session.wait();
     assert!(session.printed().contains("disconnected by alice: rotating keys"), "{}", session.printed());
 
@@ -126,16 +131,22 @@ fn the_files_are_what_the_module_sends() {
     for (template, file) in [
         ("'{0}/sessions/{1}' -f", include_str!("../../golden/powershell/get_one_session.http")),
         ("'{0}/sessions?{1}' -f", include_str!("../../golden/powershell/get_sessions.http")),
-        ("'{0}/sessions/{1}/terminate' -f", include_str!("../../golden/powershell/stop_session.http")),
+        ("'{0}/sessions/terminate' -f", include_str!("../../golden/powershell/stop_session.http")),
     ] {
         assert!(MODULE.contains(template), "the module no longer builds {template}");
         let path = template.split('\'').nth(1).expect("quoted").replace("{0}", "/api/v1").replace("{1}", "");
         let fixed = path.split("//").next().expect("a beginning");
         assert!(file.split(' ').nth(1).expect("a path").starts_with(fixed), "{template}: {file}");
     }
-    for word in
-        ["'state=live'", "'state=ended'", "'principal='", "'target='", "'limit=500'", "wait_ms", "'application/json'"]
-    {
+    for word in [
+        "'state=live'",
+        "'state=ended'",
+        "'principal='",
+        "'target='",
+        "'limit=500'",
+        "ids = @($Id); wait_ms =",
+        "'application/json'",
+    ] {
         assert!(MODULE.contains(word), "the module no longer says {word}");
     }
 }

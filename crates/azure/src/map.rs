@@ -161,8 +161,14 @@ pub(crate) fn tenant(config: &Config) -> wire::Tenant {
 pub(crate) fn bastion_host(config: &Config, look: HostLook<'_>, tags: BTreeMap<String, String>) -> wire::BastionHost {
     let dns_name = look.dns_name;
     let id = host_id(config);
+    // Of all that may be another answer the next time.
+    let mut content = vec!["host", &id, dns_name];
+    if look.reaches_addresses {
+        content.push("addresses");
+    }
+    content.extend(tags.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
     wire::BastionHost {
-        etag: format!("W/\"{}\"", stable_guid(&["host", &id, dns_name])),
+        etag: format!("W/\"{}\"", stable_guid(&content)),
         id,
         name: config.bastion_name.clone(),
         kind: "Microsoft.Network/bastionHosts",

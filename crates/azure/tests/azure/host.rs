@@ -43,7 +43,9 @@ async fn a_put_of_what_stands_succeeds_and_another_is_told_the_difference() {
 async fn tags_are_changed_kept_and_on_record() {
     let world = World::new().await;
     let alice = world.bearer("alice").await;
+    let before = world.ask(Method::GET, &alice, &host(), "").await.body["etag"].clone();
     let patch = world.ask(Method::PATCH, &alice, &host(), r#"{"tags":{"team":"sea","x":""}}"#).await;
+    assert_ne!(patch.body["etag"], before, "another state, another tag for it");
     assert_eq!((patch.status, &patch.body["tags"]), (StatusCode::OK, &json!({ "team": "sea", "x": "" })));
     assert_eq!(world.ask(Method::PATCH, &alice, &host(), "{}").await.body["tags"]["team"], "sea", "nothing said");
     let events = world.events().await;
@@ -52,6 +54,7 @@ async fn tags_are_changed_kept_and_on_record() {
     assert_eq!(world.ask(Method::GET, &alice, &host(), "").await.body["tags"], json!({ "team": "sea", "x": "" }));
     let put = world.ask(Method::PUT, &alice, &host(), r#"{"tags":{}}"#).await;
     assert_eq!((put.status, &put.body["tags"]), (StatusCode::OK, &json!({})));
+    assert_eq!(put.body["etag"], before, "as it was");
     let refused = world.ask(Method::PATCH, &alice, &host(), r#"{"tags":{"a":1}}"#).await;
     assert_eq!((refused.status, refused.body["error"]["target"].as_str()), (StatusCode::BAD_REQUEST, Some("tags.a")));
     let refused = world.ask(Method::PATCH, &alice, &host(), r#"{"sku":{"name":"Basic"}}"#).await;

@@ -8,9 +8,13 @@ use ravelin_engine::{Caller, Control};
 use ravelin_model::Target;
 use std::sync::Arc;
 
-/// The target whose resource id this is, without regard to case.
+/// The target whose resource id this is, without regard to case. The policy is asked about that one only, however many
+/// there are: a request may name hundreds.
 pub(crate) fn find(control: &Control, caller: &Caller, config: &Config, id: &str) -> Option<Arc<Target>> {
-    control.targets(caller).into_iter().find(|target| map::machine_id(target, config).eq_ignore_ascii_case(id))
+    // An id that the inventory does not know may be one that was derived from a name, which stands at its end.
+    let name = id.rsplit('/').next().unwrap_or_default();
+    let mut found = [id, name].into_iter().filter_map(|any_name| control.target(caller, any_name).ok());
+    found.find(|target| map::machine_id(target, config).eq_ignore_ascii_case(id))
 }
 
 /// Those of a subscription, and of a group if one is given.

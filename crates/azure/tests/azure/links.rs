@@ -1,12 +1,18 @@
 //! Shareable links: who gives them out, what they show, and that they open nothing.
 
-use crate::world::{HOST, SUBSCRIPTION, VERSION, World, host_path, request};
+use crate::world::{HOST, SUBSCRIPTION, VERSION, World, host_path, named, request, rules_with};
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ravelin_azure::target_id;
+use ravelin_engine::Rules;
+use ravelin_engine::egress::Egress;
+use ravelin_engine::testkit::PolicyFn;
 use ravelin_model::audit::AuditKind;
+use ravelin_model::policy::Question;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tower::ServiceExt;
 
@@ -91,6 +97,30 @@ async fn a_link_is_given_out_shown_and_taken_back() {
     let gone = world.post(&alice, "/deleteShareableLinks", &vms(&[&web()])).await;
     assert_eq!((gone.status, gone.body.is_null()), (StatusCode::OK, true));
     assert_eq!(world.post(&alice, "/getShareableLinks", "{}").await.body, json!({ "value": [] }));
+}
+
+#[tokio::test]
+async fn many_links_at_once_ask_the_policy_about_their_own_targets() {
+    let world = World::new().await;
+    let alice = world.bearer("alice").await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let names: Vec<String> = (0..100).map(|n| format!("app-{n}")).collect();
+    let targets = names.iter().map(|name| named(name, "10.1.2.3", None)).collect();
+    let policy = Arc::new(PolicyFn(move |_: &Question<'_>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Some(true)
+    }));
+    let rules = Rules { policy, ..rules_with(targets, Egress::default()) };
+    world.engine.reload(rules).await.expect("reloaded");
+    asked.store(0, Ordering::SeqCst);
+    let ids: Vec<String> = names.iter().map(|name| target_id(SUBSCRIPTION, "rg1", name)).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let made = world.post(&alice, "/createShareableLinks", &vms(&ids)).await;
+    let links = made.body["value"].as_array().expect("a list");
+    assert_eq!(links.iter().filter(|link| link["bsl"].is_string()).count(), 100, "{}", made.body);
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(asked < 1000, "{asked} questions for a hundred links");
 }
 
 #[tokio::test]

@@ -108,6 +108,8 @@ async fn carry(client: &mut Client, admission: &Admission, deleted: &Cancellatio
         dialled = egress::dial(&target) => dialled.map(guard),
         ending = admission.ending() => return End::Elsewhere(ending),
         () = deleted.cancelled() => return End::Here(EndReason::ClientClosed, DELETED.to_owned()),
+        // Nobody waits for the target any more.
+        end = client.from.end() => return end,
     };
     let (stream, handle) = match dialled {
         Ok(guarded) => guarded,
@@ -246,6 +248,19 @@ struct WsSource {
 impl WsSource {
     fn new(stream: SplitStream<WebSocket>) -> Self {
         Self { stream, held: None, over: false, fault: None }
+    }
+
+    /// The end, should it come before any bytes do; those are held. Nothing is lost when this is given up.
+    async fn end(&mut self) -> End {
+        while self.held.is_none() && !self.over {
+            let message = self.stream.next().await;
+            self.held = self.bytes(message);
+        }
+        match (self.over, self.fault) {
+            (false, _) => std::future::pending().await,
+            (true, Some(fault)) => End::Here(EndReason::ProtocolError, fault.to_owned()),
+            (true, None) => End::Here(EndReason::ClientClosed, String::new()),
+        }
     }
 
     /// The bytes in a message, if it has any; notes when it is the last one.

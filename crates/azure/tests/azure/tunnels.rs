@@ -377,6 +377,28 @@ async fn a_target_that_cannot_be_reached_is_named_in_the_close_frame() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_before_the_target_answers_leaves_nothing_behind() {
+    // A target whose backlog is full: it takes seconds to say no.
+    let listener = tokio::net::TcpSocket::new_v4().expect("a socket");
+    listener.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let _listener = listener.listen(0).expect("it listens");
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let world = World::reaching(vec![target_at("app", address, Protocol::Tcp)], Egress::default()).await;
+    let tunnels = Tunnels::before(world, address.port()).await;
+    let tokens = tunnels.tokens().await;
+    let socket = tunnels.open(&format!("/webtunnelv2/{}", tokens.websocket)).await.expect("it opens");
+    let id = SessionId::parse(&tunnels.ids().await[0]).expect("an id");
+    let begun = std::time::Instant::now();
+    drop(socket);
+    assert_eq!(tunnels.reason(&id).await, EndReason::ClientClosed);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn what_was_granted_is_asked_about_again_when_the_socket_opens() {
     let tunnels = Tunnels::new().await;
     // A credential that was revoked in between.

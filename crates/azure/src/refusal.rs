@@ -7,7 +7,7 @@
 
 use crate::config::Config;
 use crate::issuer::TokenFault;
-use crate::proto::api_version::{NETWORK_VERSIONS, VersionFault};
+use crate::proto::api_version::{Family, VersionFault};
 use crate::proto::body::{self, BodyFault, FieldFault};
 use crate::proto::token_request::{self, FormFault};
 use crate::proto::tunnel_request::{self, WishFault};
@@ -23,6 +23,7 @@ pub(crate) enum Fault {
     TokenScheme,
     Token(TokenFault),
     Version {
+        family: Family,
         kind: &'static str,
         given: String,
         fault: VersionFault,
@@ -168,18 +169,27 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
             "MissingApiVersionParameter",
             "The api-version query parameter (?api-version=) is required for all requests.".to_owned(),
         ),
-        Fault::Version { given, fault: VersionFault::Malformed, .. } => say(
+        Fault::Version { family, given, fault: VersionFault::Malformed, .. }
+        | Fault::Version { family: family @ Family::Resources, given, fault: VersionFault::Unknown, .. } => say(
             StatusCode::BAD_REQUEST,
             "InvalidApiVersionParameter",
-            format!("The api-version '{given}' is invalid. The supported versions are '{}'.", versions()),
+            format!(
+                "The api-version '{given}' is invalid. The supported versions are '{}'.",
+                family.versions().join(", ")
+            ),
         ),
-        Fault::Version { kind, given, fault: VersionFault::Unknown } => say(
+        Fault::Version {
+            family: family @ (Family::Network | Family::Compute),
+            kind,
+            given,
+            fault: VersionFault::Unknown,
+        } => say(
             StatusCode::BAD_REQUEST,
             "NoRegisteredProviderFound",
             format!(
                 "No registered resource provider found for location '{location}' and API version '{given}' for type \
                  '{kind}'. The supported api-versions are '{}'. The supported locations are '{location}'.",
-                versions(),
+                family.versions().join(", "),
                 location = config.location,
             ),
         ),
@@ -652,10 +662,6 @@ fn whole_seconds(time: Duration) -> u64 {
     (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
-fn versions() -> String {
-    NETWORK_VERSIONS.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -680,7 +686,9 @@ mod tests {
 
     fn faults() -> Vec<(&'static str, Fault)> {
         let text = |text: &str| text.to_owned();
-        let version = |given: &str, fault| Fault::Version { kind: "bastionHosts", given: text(given), fault };
+        let network = Family::Network;
+        let version =
+            |given: &str, fault| Fault::Version { family: network, kind: "bastionHosts", given: text(given), fault };
         vec![
             ("no `Authorization` header", Fault::TokenMissing),
             ("another scheme than `Bearer`", Fault::TokenScheme),
@@ -692,6 +700,15 @@ mod tests {
             ("no `api-version`", version("", VersionFault::Missing)),
             ("an `api-version` that is no date", version("latest", VersionFault::Malformed)),
             ("an `api-version` outside of the known ones", version("2018-01-01", VersionFault::Unknown)),
+            (
+                "the same, of what no provider has, such as subscriptions",
+                Fault::Version {
+                    family: Family::Resources,
+                    kind: "subscriptions",
+                    given: text("2010-01-01"),
+                    fault: VersionFault::Unknown,
+                },
+            ),
             ("a subscription that is no GUID", Fault::SubscriptionMalformed(text("subid"))),
             ("another subscription", Fault::SubscriptionUnknown(text("7d2f…"))),
             ("another resource group", Fault::GroupUnknown(text("rg2"))),
@@ -802,7 +819,7 @@ mod tests {
         let engine = refusals().into_iter().map(|(when, refusal)| (when, Fault::Refused(refusal)));
         for (when, fault) in faults().into_iter().chain(engine) {
             let said = arm(&fault, &ground);
-            let message = said.message.replace(&versions(), "2019-04-01, …, 2026-03-01");
+            let message = said.message.replace(&Family::Network.versions().join(", "), "2019-04-01, …, 2026-03-01");
             line(format!(
                 "| {when} | {} | `{}` | {} | {message} |",
                 said.status.as_u16(),

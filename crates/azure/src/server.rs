@@ -176,7 +176,7 @@ impl Edge {
         let version = query.api_version.as_deref();
         api_version::accept(family, version).map_err(|fault| {
             let given = version.unwrap_or_default().chars().filter(|c| !c.is_control()).take(64).collect();
-            Fault::Version { kind, given, fault }
+            Fault::Version { family, kind, given, fault }
         })?;
         // A target may bear the id of a machine in another subscription; who looks for it is told of the names then.
         if !matches!(path.resource, Resource::Machine { .. } | Resource::Machines) {
@@ -642,7 +642,7 @@ impl Edge {
             let version = query.api_version.as_deref();
             api::cloud_metadata::answer(api_version::accept(Family::Resources, version), origin).map_err(|fault| {
                 let given = version.unwrap_or_default().chars().filter(|c| !c.is_control()).take(64).collect();
-                Fault::Version { kind: "endpoints", given, fault }
+                Fault::Version { family: Family::Resources, kind: "endpoints", given, fault }
             })
         })();
         match outcome.and_then(|document| json(&document)) {

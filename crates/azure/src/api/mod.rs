@@ -142,7 +142,7 @@ pub(crate) fn family(resource: &Resource) -> (Family, &'static str) {
     match resource {
         Resource::Hosts | Resource::Host { .. } | Resource::HostAction { .. } => (Family::Network, "bastionHosts"),
         Resource::OperationStatus { .. } | Resource::OperationResult { .. } => (Family::Network, "locations"),
-        Resource::Machines | Resource::Machine { .. } => (Family::Resources, "virtualMachines"),
+        Resource::Machines | Resource::Machine { .. } => (Family::Compute, "virtualMachines"),
         Resource::Providers | Resource::Provider { .. } => (Family::Resources, "providers"),
         Resource::Tenants => (Family::Resources, "tenants"),
         Resource::Subscriptions | Resource::Subscription => (Family::Resources, "subscriptions"),

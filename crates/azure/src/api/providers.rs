@@ -4,21 +4,18 @@
 
 use crate::config::Config;
 use crate::map;
-use crate::proto::api_version::NETWORK_VERSIONS;
+use crate::proto::api_version::Family;
 use crate::refusal::Fault;
 use crate::wire::arm as wire;
 use ravelin_engine::{Caller, Control};
 use ravelin_model::Refusal;
 
 /// The namespaces that are here, each with its types and their versions, newest first.
-const PROVIDERS: [(&str, &[(&str, bool)]); 3] = [
-    ("Microsoft.Network", &[("bastionHosts", true), ("locations", true)]),
-    ("Microsoft.Compute", &[("virtualMachines", false)]),
-    ("Microsoft.Resources", &[("subscriptions", false), ("resourceGroups", false)]),
+const PROVIDERS: [(&str, Family, &[&str]); 3] = [
+    ("Microsoft.Network", Family::Network, &["bastionHosts", "locations"]),
+    ("Microsoft.Compute", Family::Compute, &["virtualMachines"]),
+    ("Microsoft.Resources", Family::Resources, &["subscriptions", "resourceGroups"]),
 ];
-
-/// Versions of the types that are not the network's: any day is good there, and these are asked for.
-const OTHER_VERSIONS: [&str; 6] = ["2024-07-01", "2023-03-01", "2022-12-01", "2021-04-01", "2019-11-01", "2016-06-01"];
 
 /// All providers.
 pub(crate) async fn list(
@@ -28,7 +25,7 @@ pub(crate) async fn list(
 ) -> Result<wire::ListResult<wire::Provider>, Fault> {
     control.read_bastion(caller).await?;
     Ok(wire::ListResult {
-        value: PROVIDERS.iter().map(|(namespace, types)| provider(namespace, types, config)).collect(),
+        value: PROVIDERS.iter().map(|(namespace, family, types)| provider(namespace, *family, types, config)).collect(),
     })
 }
 
@@ -40,9 +37,9 @@ pub(crate) async fn read(
     namespace: &str,
 ) -> Result<wire::Provider, Fault> {
     control.read_bastion(caller).await?;
-    let known = PROVIDERS.iter().find(|(known, _)| known.eq_ignore_ascii_case(namespace));
-    let (namespace, types) = known.ok_or_else(|| Fault::NamespaceUnknown(namespace.to_owned()))?;
-    Ok(provider(namespace, types, config))
+    let known = PROVIDERS.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(namespace));
+    let (namespace, family, types) = known.ok_or_else(|| Fault::NamespaceUnknown(namespace.to_owned()))?;
+    Ok(provider(namespace, *family, types, config))
 }
 
 /// The tenants that the caller may see: one or none.
@@ -58,15 +55,11 @@ pub(crate) async fn tenants(
     }
 }
 
-fn provider(namespace: &'static str, types: &[(&'static str, bool)], config: &Config) -> wire::Provider {
-    let resource_type = |(name, of_network): &(&'static str, bool)| wire::ProviderResourceType {
+fn provider(namespace: &'static str, family: Family, types: &[&'static str], config: &Config) -> wire::Provider {
+    let resource_type = |name: &&'static str| wire::ProviderResourceType {
         resource_type: name,
         locations: vec![config.location.clone()],
-        api_versions: if *of_network {
-            NETWORK_VERSIONS.iter().rev().copied().collect()
-        } else {
-            OTHER_VERSIONS.to_vec()
-        },
+        api_versions: family.versions().iter().rev().copied().collect(),
         capabilities: "None",
     };
     wire::Provider {

@@ -11,8 +11,21 @@ use jiff::civil::Date;
 pub enum Family {
     /// `Microsoft.Network/bastionHosts`.
     Network,
+    /// `Microsoft.Compute/virtualMachines`.
+    Compute,
     /// Subscriptions, resource groups and the cloud's metadata.
     Resources,
+}
+
+impl Family {
+    /// The versions to name to somebody who came with another one.
+    #[must_use]
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Family::Network => &NETWORK_VERSIONS,
+            Family::Compute | Family::Resources => &RESOURCES_VERSIONS,
+        }
+    }
 }
 
 /// The published versions that have `bastionHosts`, oldest first.
@@ -60,6 +73,10 @@ pub const NETWORK_VERSIONS: [&str; 41] = [
     "2026-03-01",
 ];
 
+/// Versions of everything else, oldest first: any day is good there, and these are asked for.
+pub const RESOURCES_VERSIONS: [&str; 6] =
+    ["2016-06-01", "2019-11-01", "2021-04-01", "2022-12-01", "2023-03-01", "2024-07-01"];
+
 /// The oldest version of subscriptions and resource groups that any client in use sends.
 pub const RESOURCES_OLDEST: &str = "2014-04-01";
 
@@ -77,8 +94,7 @@ pub enum VersionFault {
 /// Checks a version.
 ///
 /// # Errors
-/// [`VersionFault`]. `-preview` after the date is good for [`Family::Resources`] only: the network provider never had
-/// one.
+/// [`VersionFault`]. `-preview` after the date is not good for [`Family::Network`]: the network provider never had one.
 pub fn accept(family: Family, text: Option<&str>) -> Result<Date, VersionFault> {
     let text = text.ok_or(VersionFault::Missing)?;
     let (date, preview) = match text.strip_suffix("-preview") {
@@ -89,7 +105,7 @@ pub fn accept(family: Family, text: Option<&str>) -> Result<Date, VersionFault> 
     let oldest = match family {
         Family::Network if preview => return Err(VersionFault::Unknown),
         Family::Network => NETWORK_VERSIONS[0],
-        Family::Resources => RESOURCES_OLDEST,
+        Family::Compute | Family::Resources => RESOURCES_OLDEST,
     };
     let newest = NETWORK_VERSIONS[NETWORK_VERSIONS.len() - 1];
     if parse_date(oldest) <= Some(date) && Some(date) <= parse_date(newest) {

@@ -330,6 +330,13 @@ async fn each_wrong_request_gets_its_own_error() {
         (Method::POST, host_path("/getActiveSessions?api-version=latest"), 400, "InvalidApiVersionParameter"),
         (Method::POST, host_path("/getActiveSessions?api-version=2018-01-01"), 400, "NoRegisteredProviderFound"),
         (Method::POST, host_path("/getActiveSessions?api-version=2030-01-01"), 400, "NoRegisteredProviderFound"),
+        (Method::GET, "/subscriptions?api-version=2010-01-01".to_owned(), 400, "InvalidApiVersionParameter"),
+        (
+            Method::GET,
+            format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/virtualMachines?api-version=2010-01-01"),
+            400,
+            "NoRegisteredProviderFound",
+        ),
         (Method::GET, format!("/subscriptions/subid{version}"), 400, "InvalidSubscriptionId"),
         (Method::GET, format!("/subscriptions/{other}{version}"), 404, "SubscriptionNotFound"),
         (

@@ -254,6 +254,8 @@ impl Control {
                 let applied = self.store.apply(&id, vec![Event::Closed { activity }]).await?;
                 tracing::error!(session = %id, "a live row without a connection was found and closed");
                 let closed = applied.session.ended().unwrap_or(applied.at);
+                // An earlier request stands.
+                let ending = applied.session.ending().cloned().unwrap_or(ending);
                 Ok(Termination::Confirmed { closed, ending })
             }
             // It ended by itself between the reading and the wish.

@@ -14,7 +14,7 @@ use ravelin_model::meter::{Sample, Value};
 use ravelin_model::policy::{Action, Question, Resource, Scope};
 use ravelin_model::ports::{Applied, EventPage, Ledger, NodeStart, Sinks, Store};
 use ravelin_model::query::{EventFilter, Page, SessionFilter, SessionQuery};
-use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Kind, Session, State};
+use ravelin_model::session::{Activity, Actor, Aged, Draft, EndReason, Ending, Event, Kind, Session, State};
 use ravelin_model::sink::SinkStatus;
 use ravelin_model::testkit::store::draft;
 use ravelin_model::{
@@ -492,6 +492,20 @@ async fn figures_tell_what_happened_and_a_ghost_is_found() {
     assert_eq!(figure("ravelin_store_failures", "events"), Some(Value::Count(1)));
     world.away(false, false);
     drop(kept);
+}
+
+#[tokio::test]
+async fn a_row_without_a_connection_is_ended_for_the_first_reason_that_was_given() {
+    let world = World::new().await;
+    let ghost = draft("bob", 7, &config().node, 1);
+    world.store.inner.open(ghost.clone()).await.expect("a row that nobody stands behind");
+    let first = Ending::new(EndReason::IdleLimit, Actor::System, "10 min");
+    let asked = world.store.inner.apply(&ghost.id, vec![Event::End { ending: first.clone() }]).await;
+    assert_eq!(asked.expect("asked to end").session.state(), State::Terminating);
+    let alice = world.caller("alice").await;
+    let outcome = world.engine.control.terminate(&alice, &ghost.id, "again", WAIT).await.expect("permitted");
+    let Termination::Confirmed { ending, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((Some(&ending), ending.clone()), (world.row(&ghost.id).await.ending(), first));
 }
 
 #[tokio::test]

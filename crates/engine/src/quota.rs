@@ -11,6 +11,8 @@ pub(crate) struct RecordQuota<K> {
     sources: Mutex<HashMap<K, Seen>>,
     window: Duration,
     written_max: u32,
+    // Whether a source that there is no room to remember is written each time. Else it is not written at all.
+    writes_unknown: bool,
 }
 
 struct Seen {
@@ -19,18 +21,20 @@ struct Seen {
     passed_over: u64,
 }
 
+/// For what anybody can do from anywhere: whatever the number of sources, it is bounded.
 impl<K: Eq + Hash> Default for RecordQuota<K> {
     fn default() -> Self {
-        Self::new(Duration::from_secs(60), 30)
+        Self { sources: Mutex::default(), window: Duration::from_secs(60), written_max: 30, writes_unknown: false }
     }
 }
 
 impl<K: Eq + Hash> RecordQuota<K> {
     const SOURCES_MAX: usize = 4096;
 
-    /// So many of one source in each window.
+    /// So many of one source in each window, for what only those can do who are known: with more sources than can be
+    /// remembered, some are written more often, and none is left out.
     pub(crate) fn new(window: Duration, written_max: u32) -> Self {
-        Self { sources: Mutex::default(), window, written_max }
+        Self { sources: Mutex::default(), window, written_max, writes_unknown: true }
     }
 
     /// `Some(how many were passed over before)` when this one is to be written.
@@ -40,6 +44,9 @@ impl<K: Eq + Hash> RecordQuota<K> {
         if sources.len() >= Self::SOURCES_MAX && !sources.contains_key(&source) {
             sources.retain(|_, seen| now.duration_since(seen.window) < self.window);
             if sources.len() >= Self::SOURCES_MAX {
+                if self.writes_unknown {
+                    return Some(0);
+                }
                 tracing::warn!("deeds of too many sources at once; this one is not on record");
                 return None;
             }
@@ -81,6 +88,16 @@ mod tests {
         let written = (0..100).filter(|_| quota.admit("a").is_some()).count();
         assert_eq!(written, 30);
         assert_eq!(quota.admit("b"), Some(0));
+    }
+
+    #[test]
+    fn more_sources_than_can_be_remembered_are_written_only_where_they_are_known() {
+        let (anybody, known) = (RecordQuota::default(), RecordQuota::new(Duration::from_secs(60), 1));
+        for source in 0..RecordQuota::<usize>::SOURCES_MAX {
+            assert_eq!((anybody.admit(source), known.admit(source)), (Some(0), Some(0)));
+        }
+        assert_eq!((anybody.admit(usize::MAX), known.admit(usize::MAX)), (None, Some(0)));
+        assert_eq!(known.admit(1), None, "who is remembered is held back");
     }
 
     #[test]

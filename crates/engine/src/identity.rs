@@ -96,6 +96,14 @@ impl Caller {
     }
 }
 
+/// Whose use goes on record once in a while.
+#[derive(PartialEq, Eq, Hash)]
+enum Credited {
+    Credential(CredentialId),
+    // Tokens of an outside issuer have no id of ours.
+    Outside(PrincipalName),
+}
+
 /// Checks proofs.
 #[derive(Clone)]
 pub struct Identity {
@@ -104,7 +112,7 @@ pub struct Identity {
     master: MasterKey,
     refused: Arc<RecordQuota<IpAddr>>,
     meter: Arc<EngineMeter>,
-    accepted: Arc<RecordQuota<(CredentialId, IpAddr)>>,
+    accepted: Arc<RecordQuota<(Credited, IpAddr)>>,
 }
 
 /// The prefix that API tokens start with, for secret scanners to find.
@@ -209,7 +217,7 @@ impl Identity {
     pub async fn bearer(&self, id: &str, contact: Contact) -> Result<Caller, Refusal> {
         match self.valid(id, CredentialKind::ClientSecret).await? {
             Some((principal, credential)) => {
-                self.accept(principal, AuthMethod::ClientSecret, contact, credential.id).await
+                Ok(self.accept(principal, AuthMethod::ClientSecret, contact, credential.id).await)
             }
             None => Err(self.refuse(&contact, AuthMethod::ClientSecret, id).await),
         }
@@ -225,6 +233,8 @@ impl Identity {
         let principal = PrincipalName::parse(claimed).ok().and_then(|name| rules.inventory.principal(&name).cloned());
         match principal {
             Some(principal) => {
+                let source = Credited::Outside(principal.name.clone());
+                self.note_accepted(source, &principal, AuthMethod::OutsideToken, &contact).await;
                 Ok(Caller { principal, method: AuthMethod::OutsideToken, contact, proof: Proof::OutsideToken })
             }
             None => Err(self.refuse(&contact, AuthMethod::OutsideToken, claimed).await),
@@ -268,8 +278,7 @@ impl Identity {
     ) -> Result<Caller, SignatureRefusal> {
         match self.check_signed(&signed, expected).await {
             Ok((principal, credential)) => {
-                let accepted = self.accept(principal, AuthMethod::SignedRequest, contact, credential.id).await;
-                accepted.map_err(SignatureRefusal::Other)
+                Ok(self.accept(principal, AuthMethod::SignedRequest, contact, credential.id).await)
             }
             Err(SignatureRefusal::Other(refusal)) => Err(SignatureRefusal::Other(refusal)),
             Err(refused) => {
@@ -327,40 +336,45 @@ impl Identity {
         let known = found.as_ref().and_then(|(_, credential)| credential.digest).unwrap_or([0; 32]);
         let equal = verify_slices_are_equal(&digest, &known).is_ok();
         match found {
-            Some((principal, credential)) if equal => self.accept(principal, method, contact, credential.id).await,
+            Some((principal, credential)) if equal => Ok(self.accept(principal, method, contact, credential.id).await),
             Some(_) | None => Err(self.refuse(&contact, method, id).await),
         }
     }
 
-    /// The caller whose credential was good; on record once in a while for each network that it is used from.
+    /// The caller whose credential was good.
     async fn accept(
         &self,
         principal: Arc<Principal>,
         method: AuthMethod,
         contact: Contact,
         credential: CredentialId,
-    ) -> Result<Caller, Refusal> {
-        if let Some(passed_over) = self.accepted.admit((credential.clone(), neighbourhood(contact.address.ip()))) {
-            let deed = Deed {
-                kind: AuditKind::LoginAccepted,
-                actor: Actor::Principal(principal.name.clone()),
-                session: None,
-                facts: BTreeMap::from([
-                    ("method".to_owned(), method.word().to_owned()),
-                    ("credential".to_owned(), credential.to_string()),
-                    ("client_address".to_owned(), contact.address.to_string()),
-                    ("client_software".to_owned(), printable(&contact.software, SOFTWARE_CHARS_MAX)),
-                    ("passed_over_before".to_owned(), passed_over.to_string()),
-                ]),
-            };
-            // A control request must work when the store cannot be written: it may be the one that ends a session.
-            match tokio::time::timeout(ACCEPTED_WRITE_MAX, self.store.record(deed)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(refusal)) => tracing::error!(?refusal, "an accepted login could not be put on record"),
-                Err(_elapsed) => tracing::error!("an accepted login is on record later, if at all: the store is slow"),
-            }
+    ) -> Caller {
+        self.note_accepted(Credited::Credential(credential.clone()), &principal, method, &contact).await;
+        Caller { principal, method, contact, proof: Proof::Credential(credential) }
+    }
+
+    /// Puts an accepted proof on record, once in a while for each network that it is used from.
+    async fn note_accepted(&self, source: Credited, principal: &Principal, method: AuthMethod, contact: &Contact) {
+        let credential = match &source {
+            Credited::Credential(credential) => Some(credential.to_string()),
+            Credited::Outside(_) => None,
+        };
+        let Some(passed_over) = self.accepted.admit((source, neighbourhood(contact.address.ip()))) else { return };
+        let mut facts = BTreeMap::from([
+            ("method".to_owned(), method.word().to_owned()),
+            ("client_address".to_owned(), contact.address.to_string()),
+            ("client_software".to_owned(), printable(&contact.software, SOFTWARE_CHARS_MAX)),
+            ("passed_over_before".to_owned(), passed_over.to_string()),
+        ]);
+        facts.extend(credential.map(|credential| ("credential".to_owned(), credential)));
+        let actor = Actor::Principal(principal.name.clone());
+        let deed = Deed { kind: AuditKind::LoginAccepted, actor, session: None, facts };
+        // A control request must work when the store cannot be written: it may be the one that ends a session.
+        match tokio::time::timeout(ACCEPTED_WRITE_MAX, self.store.record(deed)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refusal)) => tracing::error!(?refusal, "an accepted login could not be put on record"),
+            Err(_elapsed) => tracing::error!("an accepted login is on record later, if at all: the store is slow"),
         }
-        Ok(Caller { principal, method, contact, proof: Proof::Credential(credential) })
     }
 
     /// The principal and the credential, when both are good now.

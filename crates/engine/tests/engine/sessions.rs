@@ -696,11 +696,14 @@ async fn accepted_credentials_are_on_record_once_in_a_while_for_each_network() {
     let token = issued.expect("issued").secret;
     for last in 0..200_u8 {
         let contact = Contact { address: SocketAddr::from(([192, 0, 2, last % 2], 4711)), software: "test".to_owned() };
-        world.engine.identity.token(&token, contact).await.expect("a good token");
+        world.engine.identity.token(&token, contact.clone()).await.expect("a good token");
+        world.engine.identity.outside_token("alice", contact).await.expect("a good token of somebody else's");
     }
     let events = world.store.events(0, 1000).await.expect("a record").events;
-    let by_token = events.iter().filter(|event| event.deed.facts.get("method").is_some_and(|m| m == "token"));
-    assert_eq!(by_token.filter(|event| event.deed.kind == AuditKind::LoginAccepted).count(), 2);
+    for method in ["token", "outside_token"] {
+        let by_token = events.iter().filter(|event| event.deed.facts.get("method").is_some_and(|m| m == method));
+        assert_eq!(by_token.filter(|event| event.deed.kind == AuditKind::LoginAccepted).count(), 2, "{method}");
+    }
 }
 
 #[tokio::test]

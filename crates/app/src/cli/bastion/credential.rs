@@ -3,8 +3,9 @@
 use crate::cli::client::{causes, certificate_fault};
 use crate::cli::failure::{Exit, Failure};
 use async_trait::async_trait;
-use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::credentials::{AccessToken, Secret, TokenCredential};
 use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport};
+use azure_core::time::OffsetDateTime;
 use azure_identity::{
     AzureCliCredential, AzureDeveloperCliCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
     ClientSecretCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential,
@@ -15,7 +16,8 @@ use ravelin_azure::client::arm::PUBLIC_ENDPOINT;
 use reqwest::Url;
 use secrecy::SecretString;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub(super) const HINT: &str = "set AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID, or log in with `az login`; \
     for a Ravelin: ravelin credentials issue --kind azure";
@@ -93,7 +95,7 @@ pub(super) fn tokens(auth: Auth, endpoint: &Url, http: reqwest::Client) -> Resul
         Auth::Azd => AzureDeveloperCliCredential::new(None).map_err(unfit)?,
         Auth::Auto => DeveloperToolsCredential::new(None).map_err(unfit)?,
     };
-    Ok(Arc::new(Asked { credential, scope: scope(endpoint) }))
+    Ok(Arc::new(Asked::new(credential, scope(endpoint))))
 }
 
 /// What a token is asked for. The public cloud's own name, or the endpoint's, which other clouds and a Ravelin know.
@@ -122,19 +124,44 @@ impl TokenSource for Given {
     }
 }
 
-/// The library remembers tokens and gets new ones before they expire.
+/// A token that is good for less than this is not used any more.
+const LEFT_MIN: Duration = Duration::from_secs(5 * 60);
+
+/// Remembers the library's token: some of its credentials do not, and start a program at each request.
 struct Asked {
     credential: Arc<dyn TokenCredential>,
     scope: String,
+    kept: Mutex<Option<AccessToken>>,
+    /// One asks at a time; others wait for it and look again.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Asked {
+    fn new(credential: Arc<dyn TokenCredential>, scope: String) -> Self {
+        Self { credential, scope, kept: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    }
+
+    fn kept(&self) -> Option<SecretString> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = kept.as_ref().filter(|token| token.expires_on > OffsetDateTime::now_utc() + LEFT_MIN)?;
+        Some(SecretString::from(good.token.secret()))
+    }
 }
 
 #[async_trait]
 impl TokenSource for Asked {
     async fn token(&self) -> Result<SecretString, String> {
-        match self.credential.get_token(&[&self.scope], None).await {
-            Ok(token) => Ok(SecretString::from(token.token.secret())),
-            Err(error) => Err(in_words(&error)),
+        if let Some(token) = self.kept() {
+            return Ok(token);
         }
+        let _one = self.asking.lock().await;
+        if let Some(token) = self.kept() {
+            return Ok(token);
+        }
+        let got = self.credential.get_token(&[&self.scope], None).await.map_err(|error| in_words(&error))?;
+        let token = SecretString::from(got.token.secret());
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(got);
+        Ok(token)
     }
 }
 
@@ -160,6 +187,46 @@ fn in_words(error: &azure_core::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use azure_core::credentials::TokenRequestOptions;
+    use secrecy::ExposeSecret;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Gives out numbered tokens, each good for so long; slowly, as a program that has to start.
+    #[derive(Debug)]
+    struct Program {
+        started: AtomicUsize,
+        life: Duration,
+    }
+
+    #[async_trait]
+    impl TokenCredential for Program {
+        async fn get_token(
+            &self,
+            scopes: &[&str],
+            _: Option<TokenRequestOptions<'_>>,
+        ) -> azure_core::Result<AccessToken> {
+            assert_eq!(scopes, ["https://bastion/.default"]);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let number = self.started.fetch_add(1, Ordering::SeqCst);
+            Ok(AccessToken::new(format!("token-{number}"), OffsetDateTime::now_utc() + self.life))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_asked_for_once_for_as_long_as_it_is_good() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (life, started) in [(minutes(60), 1), (minutes(6), 1), (minutes(4), 3)] {
+            let program = Arc::new(Program { started: AtomicUsize::new(0), life });
+            let asked = Asked::new(program.clone(), "https://bastion/.default".to_owned());
+            // Two at once, and one later.
+            let (one, two) = tokio::join!(asked.token(), asked.token());
+            let three = asked.token().await;
+            for token in [one, two, three] {
+                assert!(token.expect("a token").expose_secret().starts_with("token-"));
+            }
+            assert_eq!(program.started.load(Ordering::SeqCst), started, "{life:?}");
+        }
+    }
 
     #[test]
     fn scopes_name_who_will_read_the_token() {

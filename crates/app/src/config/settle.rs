@@ -11,7 +11,7 @@ use ravelin_engine::egress::Egress;
 use ravelin_model::recording::{Mode, Rule, WhenBroken};
 use ravelin_model::{GroupName, NodeId, PrincipalName};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -421,6 +421,15 @@ fn azure(table: &AzureTable, reader: &mut Reader) -> Azure {
             let marks: Vec<String> = marks.chars().map(String::from).collect();
             let fix = format!("use 1 to {chars_max} letters, digits and {}", marks.join(" "));
             reader.faults.push(written.fault(format!("is not {what}"), fix));
+        }
+    }
+    let mut named = BTreeSet::new();
+    for written in table.issuers.iter().filter_map(|issuer| issuer.issuer.given()) {
+        if !named.insert(&written.value) {
+            reader.faults.push(written.fault(
+                "is named by another [[azure.issuer]] too",
+                "write one for each issuer, with all audiences and principals; the second one would never be asked",
+            ));
         }
     }
     Azure {

@@ -651,20 +651,27 @@ impl Edge {
         }
     }
 
-    /// Writes what came of a request to the login side.
+    /// Writes what came of a request to the login side, and a line in the log.
     fn login(&self, exchange: &Exchange, outcome: Result<Bytes, LoginFault>) -> Response {
+        let (trace_id, correlation_id) = (exchange.request_id.to_string(), exchange.correlation_id.clone());
+        let client_request_id = exchange.client_request_id.as_deref().unwrap_or_default();
         let fault = match outcome {
-            Ok(answer) => return json_response(StatusCode::OK, answer),
+            Ok(answer) => {
+                tracing::info!(status = 200, trace_id, correlation_id, client_request_id, "azure login");
+                return json_response(StatusCode::OK, answer);
+            }
             Err(fault) => fault,
         };
         let said = refusal::login(&fault, &self.config);
-        let (trace_id, correlation_id) = (exchange.request_id.to_string(), exchange.correlation_id.clone());
+        let (status, code) = (said.status.as_u16(), said.code);
         if let LoginFault::Refused(refusal) = &fault
             && let Some(detail) = refusal.detail()
         {
-            tracing::error!(trace_id, detail = detail.for_log(), "azure login");
+            let detail = detail.for_log();
+            tracing::error!(status, code, trace_id, correlation_id, client_request_id, detail, "azure login");
+        } else {
+            tracing::info!(status, code, trace_id, correlation_id, client_request_id, "azure login");
         }
-        tracing::info!(status = said.status.as_u16(), code = said.code, trace_id, correlation_id, "azure login");
         let timestamp = exchange.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         let error = TokenError {
             error: said.error,

@@ -123,6 +123,8 @@ fn the_articles_calls_list_and_end() {
     assert_eq!((status, states["value"][0]["state"].as_str()), (200, Some("Disconnected")), "{states}");
     session.wait();
     assert!(server.live().is_empty());
+    // Whoever helps a caller finds what the caller's own log calls the request.
+    assert!(server.log().contains("5f0cbb54-2f4c-4f57-9f6e-0f4b8c1d2e3f"), "{}", server.log());
 }
 
 #[test]

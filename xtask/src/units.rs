@@ -29,6 +29,8 @@ struct Program {
     path: PathBuf,
     /// The folder of its package, where cargo would start it as well.
     folder: PathBuf,
+    /// Whether it may start the package's binary, which cargo can be done with later.
+    runs_binary: bool,
 }
 
 /// What is built and does not run yet, and how the others ended.
@@ -114,7 +116,13 @@ impl Shared {
             let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let target = message["target"]["name"].as_str().unwrap_or_default();
             let mut queue = self.hold();
-            queue.waiting.push(Program { name: format!("{package}: {target}"), path: path.into(), folder });
+            let runs_binary = message["target"]["kind"][0] == "test" && folder.join("src/main.rs").exists();
+            queue.waiting.push(Program {
+                name: format!("{package}: {target}"),
+                path: path.into(),
+                folder,
+                runs_binary,
+            });
             queue.count += 1;
             self.changed.notify_one();
         }
@@ -143,7 +151,9 @@ impl Shared {
         loop {
             // One that was never run may take long.
             let time = |program: &Program| before.get(&program.name).copied().unwrap_or(f64::MAX);
-            let longest = queue.waiting.iter().enumerate().max_by(|one, other| time(one.1).total_cmp(&time(other.1)));
+            let may_start = |program: &&Program| queue.is_complete || !program.runs_binary;
+            let ready = queue.waiting.iter().enumerate().filter(|(_, program)| may_start(program));
+            let longest = ready.max_by(|one, other| time(one.1).total_cmp(&time(other.1)));
             if let Some((index, _)) = longest {
                 return Some(queue.waiting.swap_remove(index));
             }

@@ -80,6 +80,8 @@ struct Keys {
 #[derive(Debug)]
 pub(crate) enum OutsideFault {
     Token(TokenFault),
+    /// It is for another service than the issuer's tokens for this one are, which have one of these.
+    Audience(Vec<String>),
     /// It is good, and its claim names nobody here.
     Nobody(String),
     /// The issuer's keys cannot be had.
@@ -115,14 +117,18 @@ impl Outside {
         }
         let keys = self.keys(trusted, claimed.kid.as_deref()).await?;
         let named = |key: &&Jwk| claimed.kid.as_ref().is_none_or(|kid| key.common.key_id.as_ref() == Some(kid));
-        let mut fault = TokenFault::Forged;
         for key in keys.iter().filter(named).filter(|key| fits(key, algorithm)) {
-            match claims(token, key, algorithm, &trusted.is) {
-                Ok(claims) => return principal(&claims, &trusted.is),
-                Err(found) => fault = found,
-            }
+            return match claims(token, key, algorithm, &trusted.is) {
+                Ok(claims) => principal(&claims, &trusted.is),
+                Err(TokenFault::Forged) => continue,
+                // It is this key's, so no other one has anything to say of it.
+                Err(TokenFault::Audience) => Err(OutsideFault::Audience(trusted.is.audiences.clone())),
+                Err(fault @ (TokenFault::Expired | TokenFault::TooEarly | TokenFault::Tenant)) => {
+                    Err(OutsideFault::Token(fault))
+                }
+            };
         }
-        Err(OutsideFault::Token(fault))
+        Err(forged())
     }
 
     /// The issuer's keys, fetched anew when they are old or lack the one that a token names, as often as is decent.
@@ -304,11 +310,19 @@ mod tests {
         }
 
         fn token(&self) -> String {
-            let mut header = Header::new(Algorithm::ES256);
-            header.kid = self.jwk["kid"].as_str().map(str::to_owned);
-            let claims = json!({ "iss": ISSUER, "aud": "us", "exp": get_current_timestamp() + 600, "sub": "alice" });
-            jsonwebtoken::encode(&header, &claims, &self.key).expect("signed")
+            let kid = self.jwk["kid"].as_str().map(str::to_owned);
+            self.sign(kid, &claims_of(get_current_timestamp() + 600, "us"))
         }
+
+        fn sign(&self, kid: Option<String>, claims: &Value) -> String {
+            let mut header = Header::new(Algorithm::ES256);
+            header.kid = kid;
+            jsonwebtoken::encode(&header, claims, &self.key).expect("signed")
+        }
+    }
+
+    fn claims_of(exp: u64, aud: &str) -> Value {
+        json!({ "iss": ISSUER, "aud": aud, "exp": exp, "sub": "alice" })
     }
 
     fn outside(issuer: &Arc<Issuer>) -> Outside {
@@ -351,6 +365,29 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!is_good(&outside, &new).await);
         assert_eq!(issuer.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_names_no_key_is_judged_by_the_one_that_signed_it() {
+        let issuer = Arc::new(Issuer::default());
+        let (first, second) = (Signer::new("k1"), Signer::new("k2"));
+        publish(&issuer, &[&first, &second]);
+        let outside = outside(&issuer);
+        let now = get_current_timestamp();
+        for signer in [&first, &second] {
+            let judged = async |exp, aud| {
+                let token = signer.sign(None, &claims_of(exp, aud));
+                outside.verify(&token).await.expect("a trusted issuer's")
+            };
+            assert_eq!(judged(now + 600, "us").await.expect("good"), "alice");
+            let old = judged(now - 600, "us").await.expect_err("too old");
+            assert!(matches!(old, OutsideFault::Token(TokenFault::Expired)), "{old:?}");
+            let other = judged(now + 600, "them").await.expect_err("for another service");
+            assert!(matches!(&other, OutsideFault::Audience(right) if right == &["us"]), "{other:?}");
+        }
+        let stranger = Signer::new("k3").sign(None, &claims_of(now + 600, "us"));
+        let forged = outside.verify(&stranger).await.expect("a trusted issuer's").expect_err("forged");
+        assert!(matches!(forged, OutsideFault::Token(TokenFault::Forged)), "{forged:?}");
     }
 
     #[tokio::test(start_paused = true)]

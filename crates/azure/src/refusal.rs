@@ -22,6 +22,11 @@ pub(crate) enum Fault {
     TokenMissing,
     TokenScheme,
     Token(TokenFault),
+    /// A token of another issuer that is trusted, for another service.
+    OutsideAudience {
+        /// What it must be for, by the configuration.
+        audiences: Vec<String>,
+    },
     Version {
         family: Family,
         kind: &'static str,
@@ -150,12 +155,14 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
         }
         Fault::Token(TokenFault::Audience) => challenge(
             "InvalidAuthenticationTokenAudience",
-            format!(
-                "The access token has been obtained for wrong audience or resource. It should exactly match with one \
-                 of the allowed audiences 'https://management.azure.com','https://management.core.windows.net/','{}'.",
+            wrong_audience(&format!(
+                "https://management.azure.com','https://management.core.windows.net/','{}",
                 ground.origin
-            ),
+            )),
         ),
+        Fault::OutsideAudience { audiences } => {
+            challenge("InvalidAuthenticationTokenAudience", wrong_audience(&audiences.join("','")))
+        }
         Fault::Token(TokenFault::Tenant) => challenge(
             "InvalidAuthenticationTokenTenant",
             format!(
@@ -333,6 +340,13 @@ pub(crate) fn arm(fault: &Fault, ground: &Ground<'_>) -> Said {
         ),
         Fault::Refused(refusal) => refused(refusal, ground),
     }
+}
+
+fn wrong_audience(allowed: &str) -> String {
+    format!(
+        "The access token has been obtained for wrong audience or resource. It should exactly match with one of the \
+         allowed audiences '{allowed}'."
+    )
 }
 
 /// The one match from the engine's words to this dialect's.
@@ -696,6 +710,10 @@ mod tests {
             ("a token that will be good", Fault::Token(TokenFault::TooEarly)),
             ("a token that was good", Fault::Token(TokenFault::Expired)),
             ("a token for another service", Fault::Token(TokenFault::Audience)),
+            (
+                "the same, of an outside issuer",
+                Fault::OutsideAudience { audiences: vec![text("api://ravelin"), text("api://bastion")] },
+            ),
             ("a token of another issuer or tenant", Fault::Token(TokenFault::Tenant)),
             ("no `api-version`", version("", VersionFault::Missing)),
             ("an `api-version` that is no date", version("latest", VersionFault::Malformed)),

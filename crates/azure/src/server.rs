@@ -513,6 +513,7 @@ impl Edge {
                 Err(OutsideFault::NoKeys(issuer)) => {
                     Err(Refusal::unavailable("the token's issuer", format!("no keys of {issuer}")).into())
                 }
+                Err(OutsideFault::Audience(audiences)) => Err(Fault::OutsideAudience { audiences }),
                 Err(OutsideFault::Token(fault)) => {
                     if fault == TokenFault::Forged {
                         let _same_for_all = self.identity.refuse(&contact, AuthMethod::OutsideToken, "").await;

@@ -89,7 +89,12 @@ fn named(content: &[u8]) -> Result<Vec<String>, Fault> {
 
 /// What a browser shows for a link: which target it leads to, and how to get there.
 pub(crate) fn page(target: &str, host: &str, ssh_port: Option<u16>) -> String {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    // An IPv6 address has colons of its own, inside of brackets, which ssh takes for a part of a name.
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        Some(_) | None => host,
+    };
+    let name = name.trim_matches(['[', ']']);
     let ssh = ssh_port.map(|port| format!("<pre>ssh -p {port} YOU:{target}@{name}</pre>\n")).unwrap_or_default();
     document(&format!(
         "<h1>{target}</h1>\n<p>This link says where to go; it lets nobody in. Log in as always:</p>\n{ssh}\
@@ -108,4 +113,22 @@ fn document(body: &str) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
          <title>Ravelin</title>\n{body}</html>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_names_the_host_without_its_port() {
+        for (host, name) in [
+            ("bastion.example:8443", "bastion.example"),
+            ("bastion.example", "bastion.example"),
+            ("[::1]:8443", "::1"),
+            ("[::1]", "::1"),
+        ] {
+            let page = page("web-1", host, Some(2222));
+            assert!(page.contains(&format!("ssh -p 2222 YOU:web-1@{name}</pre>")), "{page}");
+        }
+    }
 }

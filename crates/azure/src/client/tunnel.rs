@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -303,6 +304,20 @@ fn lost(error: tungstenite::Error) -> Ended {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             Ended::There { code: None, why: String::new() }
         }
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => broken_off(),
+        // The TLS library has much to say of a far end that is gone, and nothing for whoever sits here.
+        tungstenite::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+        {
+            broken_off()
+        }
         other => Ended::Lost(other.to_string()),
     }
+}
+
+fn broken_off() -> Ended {
+    Ended::Lost("the bastion broke off the connection".to_owned())
 }

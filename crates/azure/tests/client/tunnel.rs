@@ -31,7 +31,7 @@ impl Seen {
     }
 }
 
-/// A bastion that gives back what it gets, and closes with a reason when it reads `cut`.
+/// A bastion that gives back what it gets, closes with a reason when it reads `cut`, and is gone when it reads `die`.
 fn bastion(seen: &Seen) -> Router {
     Router::new()
         .route("/api/tokens", post(token))
@@ -60,6 +60,7 @@ async fn upgrade(State(seen): State<Seen>, mut request: Request<Body>) -> Respon
         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
             match message {
+                Message::Binary(bytes) if bytes == "die".as_bytes() => return,
                 Message::Binary(bytes) if bytes == "cut".as_bytes() => {
                     let reason = "disconnected by bob: rotating keys".into();
                     let frame = CloseFrame { code: CloseCode::Policy, reason };
@@ -121,6 +122,16 @@ async fn whoever_is_cut_off_is_told_why() {
     let ended = tunnel.carry(reader, writer).await;
     assert_eq!(ended, Ended::There { code: Some(1008), why: "disconnected by bob: rotating keys".to_owned() });
     assert_eq!(ours.read(&mut [0; 1]).await.expect("a clean end"), 0);
+}
+
+#[tokio::test]
+async fn a_bastion_that_is_gone_is_told_in_plain_words() {
+    let tunnels = Tunnels::new(http(), serve(bastion(&Seen::default())).await, tokens());
+    let tunnel = tunnels.open(&destination()).await.expect("a tunnel");
+    let (mut ours, theirs) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(theirs);
+    ours.write_all(b"die").await.expect("written");
+    assert_eq!(tunnel.carry(reader, writer).await, Ended::Lost("the bastion broke off the connection".to_owned()));
 }
 
 #[tokio::test]

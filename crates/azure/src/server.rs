@@ -333,7 +333,9 @@ impl Edge {
     /// old, or tells of a change that may have been changed back since.
     async fn later(self: &Arc<Self>, call: Call, at_once: bool) -> Result<Given, Fault> {
         let question = Question::new(call.caller.name(), call.operation.name(), &call.origin, &call.body);
-        if let Some(begun) = self.operations.begun(&question) {
+        // Of what is always late, each request has an operation of its own: its clients take no 200.
+        let begun = if call.operation.is_always_late() { None } else { self.operations.begun(&question) };
+        if let Some(begun) = begun {
             return match tokio::time::timeout(self.config.respond_within, begun.done()).await {
                 Ok(is_wanted) => {
                     self.operations.forget(&question, &begun.id);

@@ -113,10 +113,7 @@ impl Operation {
     /// Whether the answer to a request is as good for one that repeats it. What changes something that can be changed
     /// back is done again: something else may have been done in between.
     pub(crate) fn may_be_answered_once(self) -> bool {
-        matches!(
-            self,
-            Operation::GetActiveSessions | Operation::DisconnectActiveSessions | Operation::LinksDeleteByToken
-        )
+        matches!(self, Operation::GetActiveSessions | Operation::DisconnectActiveSessions)
     }
 
     /// Whether the only answer that the specification knows is 202.

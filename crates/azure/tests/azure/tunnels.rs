@@ -17,6 +17,8 @@ use ravelin_model::target::Protocol;
 use ravelin_model::{Session, SessionId, Target};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -274,6 +276,22 @@ async fn older_clients_and_those_of_the_developer_sku_open_tunnels_too() {
     let tokens = tunnels.tokens().await;
     let mut socket = tunnels.open(&format!("/webtunnel/{}", tokens.auth)).await.expect("the older path");
     assert_eq!(ask(&mut socket, b"older").await, b"older");
+    // The next connection of such a client names the token of the one before, which goes on.
+    let form = format!(
+        "resourceId={}&protocol=tcptunnel&workloadHostPort={}&aztoken={}&token={}",
+        target_id(SUBSCRIPTION, "rg1", "app"),
+        tunnels.port,
+        tunnels.bearer,
+        tokens.auth
+    );
+    let mut continued = request(Method::POST, "/api/tokens", None, &form);
+    continued.headers_mut().insert("x-node-id", http::HeaderValue::from_static("n"));
+    let next = tunnels.world.send(continued).await.body;
+    let auth = next["authToken"].as_str().unwrap_or_else(|| panic!("{next}")).to_owned();
+    let mut second = tunnels.open(&format!("/webtunnel/{auth}")).await.expect("the older path again");
+    assert_eq!(tunnels.delete(&auth).await, StatusCode::NO_CONTENT);
+    assert!(farewell(&mut second).await.is_some());
+    assert_eq!(ask(&mut socket, b"still").await, b"still", "each token is one tunnel's");
     let wish = json!({
         "resourceId": target_id(SUBSCRIPTION, "rg1", "app"), "bastionResourceId": "b", "vmPort": tunnels.port,
         "azToken": tunnels.bearer, "connectionType": "nativeclient",
@@ -309,6 +327,39 @@ async fn a_cut_closes_both_sides_and_leaves_the_siblings() {
     assert_eq!(ask(&mut second, b"still here").await, b"still here");
     assert_eq!(tunnels.ids().await, [second_id.as_str()]);
     assert_eq!(tunnels.reason(&first_id).await, EndReason::DisconnectedByOperator);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_all_the_same_and_fills_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound address");
+    let poured = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&poured);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        while let Ok(n @ 1..) = stream.write(&[7; 64 << 10]).await {
+            counted.fetch_add(n, Ordering::SeqCst);
+        }
+    });
+    let world = World::reaching(vec![target_at("app", address, Protocol::Tcp)], Egress::default()).await;
+    let tunnels = Tunnels::before(world, address.port()).await;
+    let tokens = tunnels.tokens().await;
+    let _socket = tunnels.open(&format!("/webtunnelv2/{}", tokens.websocket)).await.expect("it opens");
+    // It pours until nobody takes any more: the sockets' buffers and a few messages.
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = poured.load(Ordering::SeqCst);
+        if now > 0 && now == before {
+            break;
+        }
+        before = now;
+    }
+    assert!(before < 32 << 20, "{before} bytes are held");
+    let id = tunnels.ids().await.remove(0);
+    let alice = tunnels.world.bearer("alice").await;
+    let answer = tunnels.world.post(&alice, "/disconnectActiveSessions", &json!([id]).to_string()).await;
+    assert_eq!(answer.body["value"][0]["state"], "Disconnected", "{}", answer.body);
 }
 
 #[tokio::test]

@@ -41,8 +41,8 @@ pub(crate) struct DisconnectArgs {
     /// Ids as get-active-sessions shows them
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// The same, as the vendor's command line takes them
-    #[arg(long, num_args = 1.., value_name = "ID", required_unless_present_any = ["all", "user", "ids"])]
+    /// The same, as the vendor's command line takes them; a script's list may be empty
+    #[arg(long, num_args = 0.., value_name = "ID", required_unless_present_any = ["all", "user", "ids"])]
     session_ids: Vec<String>,
     /// Every active session
     #[arg(long, conflicts_with_all = ["session_ids", "ids"])]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// What a request counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Draw {
-    /// `GET`.
+    /// `GET` and `HEAD`.
     Read,
     /// Everything else, as in the service.
     Write,

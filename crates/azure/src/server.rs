@@ -26,7 +26,7 @@ use crate::wire::login::TokenError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -127,6 +127,8 @@ impl Edge {
         let mut so_far = SoFar { ground: self.ground(exchange), operation: None, left: None };
         let outcome = self.arm_outcome(exchange, path, parts, body, &mut so_far).await;
         let mut response = match &outcome {
+            // Whoever asks only whether it is there takes nothing else for a yes.
+            Ok(Given::Now(_)) if parts.method == Method::HEAD => StatusCode::NO_CONTENT.into_response(),
             Ok(Given::Now(answer)) => json_response(StatusCode::OK, answer.clone()),
             Ok(Given::Kept(status, answer)) => json_response(*status, answer.clone()),
             Ok(Given::Progress(answer)) => {
@@ -538,7 +540,7 @@ impl Edge {
     }
 
     fn draw(&self, method: &Method, so_far: &mut SoFar<'_>) -> Result<(), Fault> {
-        let (draw, name) = if method == Method::GET {
+        let (draw, name) = if method == Method::GET || method == Method::HEAD {
             (Draw::Read, "x-ms-ratelimit-remaining-subscription-reads")
         } else if method == Method::DELETE {
             (Draw::Write, "x-ms-ratelimit-remaining-subscription-deletes")

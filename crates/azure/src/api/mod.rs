@@ -155,7 +155,7 @@ pub(crate) fn resolve(path: &ArmPath, method: &Method, is_next_page: bool) -> Re
         Resource::Subscriptions => (Operation::SubscriptionsList, "GET"),
         Resource::Subscription => (Operation::SubscriptionsGet, "GET"),
         Resource::Groups => (Operation::GroupsList, "GET"),
-        Resource::Group => (Operation::GroupsGet, "GET"),
+        Resource::Group => (Operation::GroupsGet, "GET, HEAD"),
         Resource::Hosts if path.group.is_some() => (Operation::HostsListByGroup, "GET"),
         Resource::Hosts => (Operation::HostsList, "GET"),
         Resource::Host { .. } => {

@@ -108,3 +108,18 @@ async fn providers_and_tenants_are_what_command_lines_ask_for() {
     let eve = world.bearer("eve").await;
     assert_eq!(world.ask(Method::GET, &eve, "/tenants?api-version=2022-12-01", "").await.body, json!({ "value": [] }));
 }
+
+#[tokio::test]
+async fn whether_a_group_is_there_is_answered_without_a_word() {
+    let world = World::new().await;
+    let alice = world.bearer("alice").await;
+    let group = |name: &str| format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{name}?api-version=2022-09-01");
+    let there = world.ask(Method::HEAD, &alice, &group("RG1"), "").await;
+    assert_eq!((there.status, there.body.is_null()), (StatusCode::NO_CONTENT, true));
+    assert!(!there.header("x-ms-ratelimit-remaining-subscription-reads").is_empty());
+    assert_eq!(world.ask(Method::HEAD, &alice, &group("rg2"), "").await.status, StatusCode::NOT_FOUND);
+    let eve = world.bearer("eve").await;
+    assert_eq!(world.ask(Method::HEAD, &eve, &group("rg1"), "").await.status, StatusCode::FORBIDDEN);
+    let host = world.ask(Method::HEAD, &alice, &host(), "").await;
+    assert_eq!((host.status, host.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "GET, PUT, PATCH, DELETE"));
+}

@@ -7,7 +7,7 @@ use crate::deadline::within;
 use crate::denials::Denials;
 use crate::directory::Directory;
 use crate::egress::{Probe, Sight};
-use crate::gate::accountable;
+use crate::gate::{accountable, revoked};
 use crate::identity::{Caller, TOKEN_PREFIX};
 use crate::keys::{MasterKey, random_bytes, random_secret, secret_digest};
 use crate::quota::RecordQuota;
@@ -686,7 +686,8 @@ impl Control {
         Ok(all)
     }
 
-    /// Revokes a credential; what it proved is refused from now on. Revoking again changes nothing.
+    /// Revokes a credential: it is refused from now on, and live sessions that began with it end as `rights_revoked`.
+    /// Revoking again changes nothing.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] also for others' when the caller may only touch their own, [`Refusal::Denied`].
@@ -694,7 +695,13 @@ impl Control {
         let scope = self.scope(caller, Action::RevokeCredential).await?;
         match self.store.credential(id).await? {
             Some(credential) if scope == Scope::Everyone || credential.principal == *caller.name() => {
-                self.store.revoke_credential(id, &Actor::Principal(caller.name().clone())).await
+                let by = Actor::Principal(caller.name().clone());
+                let credential = self.store.revoke_credential(id, &by).await?;
+                // One that begins now is seen by the gate.
+                for live in self.registry.all().iter().filter(|live| live.credential.as_ref() == Some(id)) {
+                    live.end(revoked(id, by.clone()));
+                }
+                Ok(credential)
             }
             Some(_) | None => Err(Refusal::not_found("credential", id)),
         }

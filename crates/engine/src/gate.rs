@@ -18,7 +18,7 @@ use ravelin_model::recording::{LogPlace, Mode, WhenBroken};
 use ravelin_model::session::{Actor, Draft, EndReason, Ending, Event, Kind};
 use ravelin_model::target::{LoginWay, Protocol};
 use ravelin_model::text::printable;
-use ravelin_model::{Login, Refusal, SessionId, Target};
+use ravelin_model::{CredentialId, Login, Refusal, SessionId, Target};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +61,11 @@ pub struct Gate {
     denials: Arc<Denials>,
     closed: Arc<AtomicBool>,
     sinks: Arc<OnceLock<Arc<dyn Sinks>>>,
+}
+
+/// How sessions end whose credential was revoked.
+pub(crate) fn revoked(credential: &CredentialId, by: Actor) -> Ending {
+    Ending::new(EndReason::RightsRevoked, by, &format!("the credential {credential} was revoked"))
 }
 
 /// Whether what is recorded from now on can reach its sinks.
@@ -232,17 +237,7 @@ impl Gate {
         };
         let id = SessionId::new(caller.name(), u64::from_be_bytes(random_bytes()));
         let target = self.logged(&ask)?;
-        let live = Live::new(
-            id.clone(),
-            caller.name().clone(),
-            caller.contact().address.ip(),
-            target,
-            ask.kind,
-            caller.ssh_key().cloned(),
-            ask.login.clone(),
-            ask.client,
-            limits,
-        );
+        let live = Live::new(id.clone(), caller, target, ask.kind, ask.login.clone(), ask.client, limits);
         if !(ask.kind == Kind::Tunnel && ask.login.is_some()) {
             live.uses(wanted);
         }
@@ -276,6 +271,12 @@ impl Gate {
         if let Err(refusal) = self.still_permits(&admission.live) {
             admission.live.end(Ending::new(EndReason::RightsRevoked, Actor::System, &refusal.to_string()));
             return Err(refusal);
+        }
+        if let Some(id) = caller.credential()
+            && self.supervisor.store.credential(id).await?.is_some_and(|credential| credential.revoked.is_some())
+        {
+            admission.live.end(revoked(id, Actor::System));
+            return Err(Refusal::Unauthenticated { because: "the credential is revoked" });
         }
         Ok(admission)
     }

@@ -4,11 +4,12 @@
 //! live on this node is found here.
 
 use crate::gate::SessionLimits;
+use crate::identity::Caller;
 use crate::leg::Leg;
 use crate::recording::Place;
 use ravelin_model::policy::Action;
 use ravelin_model::session::{Activity, Ending, Kind};
-use ravelin_model::{Login, PrincipalName, SessionId, Target, Time};
+use ravelin_model::{CredentialId, Login, PrincipalName, SessionId, Target, Time};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,8 @@ pub struct Live {
     pub(crate) target: Arc<Target>,
     /// The SSH key that proved the principal, if one did.
     pub(crate) ssh_key: Option<Arc<str>>,
+    /// The credential that did.
+    pub(crate) credential: Option<CredentialId>,
     /// As whom Ravelin logs in on the target, if it does.
     pub(crate) login: Option<Login>,
     /// Limits of its own, beside the node's.
@@ -83,14 +86,11 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
-    #[allow(clippy::too_many_arguments, reason = "the facts of a session, given once, by one caller")]
     pub(crate) fn new(
         id: SessionId,
-        principal: PrincipalName,
-        client: IpAddr,
+        caller: &Caller,
         target: Arc<Target>,
         kind: Kind,
-        ssh_key: Option<Arc<str>>,
         login: Option<Login>,
         client_leg: Arc<dyn Leg>,
         limits: SessionLimits,
@@ -98,10 +98,11 @@ impl Live {
         let now = tokio::time::Instant::now();
         Arc::new(Live {
             id,
-            principal,
-            client,
+            principal: caller.name().clone(),
+            client: caller.contact().address.ip(),
             target,
-            ssh_key,
+            ssh_key: caller.ssh_key().cloned(),
+            credential: caller.credential().cloned(),
             login,
             limits,
             client_lost: Mutex::default(),

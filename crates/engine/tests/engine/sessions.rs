@@ -856,6 +856,29 @@ async fn proofs_of_every_kind_lead_to_one_principal_and_can_be_revoked() {
 }
 
 #[tokio::test]
+async fn a_revoked_credential_ends_the_sessions_that_began_with_it_and_begins_no_more() {
+    let world = World::new().await;
+    let alice = world.caller("alice").await;
+    let bob = PrincipalName::parse("bob").expect("a name");
+    let control = &world.engine.control;
+    let mut callers = Vec::new();
+    for _ in 0..2 {
+        let issued = control.issue_credential(&alice, &bob, CredentialKind::Token, "", None).await.expect("issued");
+        let caller = world.engine.identity.token(&issued.secret, contact()).await.expect("valid");
+        callers.push((issued.credential.id, caller));
+    }
+    let [(id, caller), (_, other)] = &callers[..] else { panic!("two") };
+    let leg = FakeLeg::new();
+    let (ends, goes_on) = (world.open(caller, &leg).await, world.open(other, &FakeLeg::new()).await);
+    control.revoke_credential(&alice, id).await.expect("revoked");
+    let ending = ends.ending().await;
+    assert_eq!((ending.reason, ending.actor), (EndReason::RightsRevoked, Actor::from_text("alice").expect("a name")));
+    assert!(world.row(goes_on.session()).await.state().is_live());
+    let refusal = world.try_open(caller, &FakeLeg::new()).await.err();
+    assert!(matches!(refusal, Some(Refusal::Unauthenticated { .. })), "{refusal:?}");
+}
+
+#[tokio::test]
 async fn refused_logins_are_on_record_but_cannot_fill_it() {
     let world = World::new().await;
     for _ in 0..200 {

@@ -155,6 +155,9 @@ impl Connection {
         tokio::spawn(async move {
             let task = AssertUnwindSafe(task).catch_unwind();
             if let Some(Err(_panic)) = connection.gone.run_until_cancelled(task).await {
+                let detail = "a task of the connection has failed".to_owned();
+                // Set once: what the library's loop says of the cut comes later.
+                let _first = connection.end.set(ClientEnd { reason: EndReason::InternalError, detail });
                 connection.entry.socket.cut();
             }
         });

@@ -200,7 +200,13 @@ impl ProgramChannel {
 
     async fn run_on(mut self, program: Program, line: &Line, up: &Arc<Up>) {
         let pump = line.pump();
-        let opened = match Box::pin(up.link.open_session()).await {
+        let left = self.connection.entry.backlog.left(self.write.id());
+        let opened = tokio::select! {
+            opened = Box::pin(up.link.open_session()) => opened,
+            // A target that never answers holds nobody's place.
+            () = is_left(left.clone()) => return self.let_go().await,
+        };
+        let opened = match opened {
             Ok(channel) => channel,
             Err(error) => {
                 drop(pump);
@@ -223,7 +229,14 @@ impl ProgramChannel {
             self.wait_for_farewell().await;
             return;
         }
-        match Box::pin(self.start(&program, &write, &mut from_target)).await {
+        let started = tokio::select! {
+            started = Box::pin(self.start(&program, &write, &mut from_target)) => started,
+            () = is_left(left.clone()) => {
+                let _target_gone = write.close().await;
+                return self.let_go().await;
+            }
+        };
+        match started {
             Started::Yes => {
                 // A client that is gone is noticed by the pumps.
                 let _gone = self.connection.handle.channel_success(id).await;
@@ -231,9 +244,8 @@ impl ProgramChannel {
             Started::Refused => {
                 let _gone = self.connection.handle.channel_failure(id).await;
                 // Either side may be gone, which comes to the same.
-                let _closed = (write.close().await, self.write.close().await);
-                self.connection.hide_face(id);
-                return;
+                let _target_gone = write.close().await;
+                return self.let_go().await;
             }
             Started::Lost => {
                 drop(pump);
@@ -247,7 +259,7 @@ impl ProgramChannel {
         let stopped = {
             let inward = pin!(relay.pump(Flow::In, &mut self.source, &mut to_target));
             let outward = pin!(relay.pump(Flow::Out, &mut from_target, &mut to_client));
-            both(inward, outward, self.connection.entry.backlog.left(id)).await
+            both(inward, outward, left.clone()).await
         };
         drop(relay);
         drop(pump);
@@ -256,15 +268,18 @@ impl ProgramChannel {
             Stopped::SourceClosed | Stopped::SinkClosed => {
                 // The side that closed first hears nothing more; for the other this is the end.
                 let _target_gone = write.close().await;
-                let left = self.connection.entry.backlog.left(id).is_cancelled();
-                if left || from_target.is_closed() || self.source.is_closed() {
-                    self.connection.hide_face(id);
-                    let _client_gone = self.write.close().await;
-                    return;
+                if left.is_cancelled() || from_target.is_closed() || self.source.is_closed() {
+                    return self.let_go().await;
                 }
             }
         }
         self.wait_for_farewell().await;
+    }
+
+    /// The channel is over, and nothing more is to be said on it.
+    async fn let_go(&self) {
+        self.connection.hide_face(self.write.id());
+        let _client_gone = self.write.close().await;
     }
 
     /// Sets the target's channel up as the client set up ours, and starts the program.

@@ -354,7 +354,10 @@ async fn carry(connection: &Arc<Connection>, admission: &Admission, end: &mut Li
             },
             request = end.requests.recv() => match request {
                 Some(Request::Permit { action, answer }) => {
-                    let permitted = admission.permit(action).await;
+                    let permitted = tokio::select! {
+                        permitted = admission.permit(action) => permitted,
+                        ending = admission.ending() => return (ending.reason, ending.detail),
+                    };
                     // Whoever asked may have left.
                     let _left = answer.send(permitted);
                 }

@@ -51,7 +51,7 @@ fn what_was_done_is_exported_verified_and_cannot_be_changed() {
     assert_eq!(ends(&["--actor", "system"]) + ends(&["--actor", "nobody"]), 0);
     assert_eq!(ends(&["--label", "colour=red"]) + ends(&["--tag", "colour=red"]), 0);
     let said = server.ravelin(&["audit", "export", "--label", "colour"]);
-    assert!(said.code != 0 && said.err.contains("label must be key=value"), "{said:?}");
+    assert!(said.code != 0 && said.err.contains("label: must be key=value"), "{said:?}");
 
     // One record is changed, removed, moved, doubled: each is named.
     let text = std::fs::read_to_string(&file).expect("the export is there");

@@ -323,6 +323,8 @@ pub struct Search {
     pub text: String,
     /// In sessions of this principal only.
     pub principal: Option<PrincipalName>,
+    /// In sessions to the target of this name only.
+    pub target: Option<TargetName>,
     /// At this time or later.
     pub from: Option<Time>,
     /// Before this time.

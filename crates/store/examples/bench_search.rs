@@ -125,7 +125,7 @@ async fn search(store: &SqliteStore, recordings: u64) -> Outcome<()> {
     let mut dice = Dice(7);
     let mut worst = Duration::ZERO;
     println!("\n{LIMIT} acts at most, ms: p50 p99 over {SAMPLES} searches");
-    let of = |text: String| Search { text, principal: None, from: None, before: None, limit: LIMIT };
+    let of = |text: String| Search { text, principal: None, target: None, from: None, before: None, limit: LIMIT };
     let old = |search: Search, recordings: u64| -> Outcome<Search> {
         // The oldest tenth: behind everything that is newer.
         let before = NOW - HOUR * i64::try_from(recordings / 10 * 9)?;

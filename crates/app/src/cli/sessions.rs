@@ -96,9 +96,10 @@ pub(crate) async fn history(client: &Client, screen: &Screen, args: HistoryArgs)
             [principal] => query.push(("principal".to_owned(), principal.clone())),
             _ => return Err(Failure::usage("--text takes one --user")),
         }
+        query.extend(filter.target.take().map(|target| ("target".to_owned(), target)));
         let rest = wire::SessionFilter { principal: Vec::new(), ..filter };
         if rest != wire::SessionFilter::default() {
-            return Err(Failure::usage("--text goes with --user, --since, --until and --limit only"));
+            return Err(Failure::usage("--text goes with --user, --target, --since, --until and --limit only"));
         }
         return recordings::search(client, screen, query).await;
     }

@@ -51,7 +51,7 @@ fn kept(owner: &str, random: u64, texts: &[(ActKind, &str)]) -> Kept {
 }
 
 fn search(text: &str) -> Search {
-    Search { text: text.to_owned(), principal: None, from: None, before: None, limit: 10 }
+    Search { text: text.to_owned(), principal: None, target: None, from: None, before: None, limit: 10 }
 }
 
 async fn found(archive: &dyn Archive, search: &Search) -> Vec<String> {
@@ -89,6 +89,10 @@ pub async fn acts_are_found_by_their_words<S: Archive + Store>(archive: &S) {
     let alice = Some(PrincipalName::parse("alice").expect("a name"));
     let of_alice = Search { principal: alice, limit: 1, ..search("etc") };
     assert_eq!(found(archive, &of_alice).await, ["vim /etc/hosts"]);
+    for (target, count) in [("web-1", 3), ("WEB-1", 3), ("web-2", 0)] {
+        let target = Some(TargetName::parse(target).expect("a name"));
+        assert_eq!(found(archive, &Search { target, ..search("etc") }).await.len(), count);
+    }
     let at = |seconds: i64| Some(Time::from_micros(seconds * 1_000_000));
     let between = Search { from: at(15), before: at(30), ..search("etc") };
     assert_eq!(found(archive, &between).await, ["rm -rf /etc/nginx"]);

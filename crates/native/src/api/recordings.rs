@@ -16,7 +16,7 @@ use ravelin_engine::control::Reader;
 use ravelin_engine::{Caller, Control, Identity};
 use ravelin_model::ports::Reading;
 use ravelin_model::recording::{Form, Request, Search};
-use ravelin_model::{PrincipalName, Refusal, SessionId};
+use ravelin_model::{PrincipalName, Refusal, SessionId, TargetName};
 use secrecy::SecretString;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -226,6 +226,7 @@ pub(crate) async fn list_acts(
     params(
         ("text" = String, Query, description = "The words."),
         ("principal" = Option<String>, Query, description = "In sessions of this principal only."),
+        ("target" = Option<String>, Query, description = "In sessions to the target of this name only."),
         ("from" = Option<String>, Query, description = "At this time or later."),
         ("before" = Option<String>, Query, description = "Before this time."),
         ("limit" = Option<u32>, Query, description = "At most this many, 1 to 1000; 50 unless given.")
@@ -240,7 +241,7 @@ pub(crate) async fn search_recordings(
     Extension(caller): Extension<Caller>,
     Params(params): Params,
 ) -> Result<Json<wire::FoundActs>, Fault> {
-    let (mut text, mut principal, mut from, mut before, mut limit) = (None, None, None, None, None);
+    let (mut text, mut principal, mut target, mut from, mut before, mut limit) = (None, None, None, None, None, None);
     for (name, value) in params {
         match name.as_str() {
             "text" => once(&mut text, "text", value)?,
@@ -249,14 +250,21 @@ pub(crate) async fn search_recordings(
                 let parsed = parsed.map_err(|invalid| Refusal::invalid("principal", invalid.because))?;
                 once(&mut principal, "principal", parsed)?;
             }
+            "target" => {
+                let parsed = TargetName::parse(&value);
+                let parsed = parsed.map_err(|invalid| Refusal::invalid("target", invalid.because))?;
+                once(&mut target, "target", parsed)?;
+            }
             "from" => once(&mut from, "from", map::time("from", &value)?)?,
             "before" => once(&mut before, "before", map::time("before", &value)?)?,
             "limit" => once(&mut limit, "limit", number("limit", &value)?)?,
-            other => return Err(unknown(other, &["text", "principal", "from", "before", "limit"]).into()),
+            other => {
+                return Err(unknown(other, &["text", "principal", "target", "from", "before", "limit"]).into());
+            }
         }
     }
     let limit = limit.unwrap_or(FOUND_DEFAULT);
-    let search = Search { text: text.unwrap_or_default(), principal, from, before, limit };
+    let search = Search { text: text.unwrap_or_default(), principal, target, from, before, limit };
     let found = control.search_recordings(&caller, search).await?;
     Ok(Json(wire::FoundActs { items: found.into_iter().map(map::found).collect() }))
 }

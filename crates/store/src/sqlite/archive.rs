@@ -175,6 +175,10 @@ pub(super) fn search(connection: &Connection, search: &Search) -> Result<Vec<Fou
         values.push(Value::from(principal.to_string()));
         sql.push_str(&format!(" AND a.principal = ?{}", values.len()));
     }
+    if let Some(target) = &search.target {
+        values.push(Value::from(target.to_string()));
+        sql.push_str(&format!(" AND r.target = ?{} COLLATE NOCASE", values.len()));
+    }
     for (bound, operator) in [(search.from, ">="), (search.before, "<")] {
         if let Some(bound) = bound {
             values.push(Value::from(bound.as_micros()));

@@ -1,4 +1,5 @@
-"""Runs a program on a terminal of its own: sends keys, waits for what is shown, changes the size, keeps every byte.
+"""Runs a program on a terminal of its own: sends keys, waits for what is shown, changes the size, keeps every byte, and
+for each change of size how many bytes were seen before it, in OUTPUT.sizes.
 
 usage: on_a_terminal.py STEPS.json OUTPUT PROGRAM ARGUMENTS...
 A step is ["size", columns, rows], ["expect", text], ["send", text] or ["rest", milliseconds]: waits until nothing was
@@ -29,6 +30,7 @@ def main() -> int:
     size = lambda c, r: fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", r, c, 0, 0))
     size(columns, rows)
     seen = bytearray()
+    sizes = []
     looked = 0
 
     def read(seconds: float) -> bool:
@@ -44,6 +46,7 @@ def main() -> int:
     for step in steps:
         if step[0] == "size":
             size(step[1], step[2])
+            sizes.append([len(seen), step[1], step[2]])
         elif step[0] == "send":
             os.write(terminal, step[1].encode())
         elif step[0] == "rest":
@@ -62,6 +65,8 @@ def main() -> int:
         pass
     with open(sys.argv[2], "wb") as file:
         file.write(seen)
+    with open(sys.argv[2] + ".sizes", "w", encoding="utf-8") as file:
+        json.dump(sizes, file)
     os.waitpid(pid, 0)
     return 0
 

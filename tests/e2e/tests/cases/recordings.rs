@@ -6,8 +6,30 @@ use ravelin_e2e::{Running, Server, eventually, need, run, run_with};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What a client on a terminal of its own saw, byte by byte.
-pub(super) fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &Value) -> Vec<u8> {
+/// What a client on a terminal of its own saw.
+pub(super) struct Seen {
+    bytes: Vec<u8>,
+    /// After how many bytes the terminal had how many columns and rows.
+    sizes: Vec<(usize, usize, usize)>,
+}
+
+impl Seen {
+    /// The screen at the end.
+    fn screen(&self) -> Vec<String> {
+        let (_, columns, rows) = self.sizes[0];
+        let mut terminal = Terminal::new(columns, rows).expect("a terminal");
+        let mut from = 0;
+        for (until, columns, rows) in &self.sizes {
+            terminal.feed(&*String::from_utf8_lossy(&self.bytes[from..*until]));
+            terminal.resize(*columns, *rows);
+            from = *until;
+        }
+        terminal.feed(&*String::from_utf8_lossy(&self.bytes[from..]));
+        screen(&terminal)
+    }
+}
+
+pub(super) fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &Value) -> Seen {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (script, output) = (dir.path().join("steps.json"), dir.path().join("seen"));
     std::fs::write(&script, steps.to_string()).expect("written");
@@ -17,7 +39,9 @@ pub(super) fn on_a_terminal(server: &Server, python: &Path, ssh: &Path, steps: &
     command.args(server.ssh_options()).args(["-q", "-tt", "-p", server.var("RAVELIN_SSH_PORT"), &server.destination()]);
     let said = run(&mut command);
     assert_eq!(said.code, 0, "{said:?}");
-    std::fs::read(output).expect("what was seen")
+    let sizes = std::fs::read(dir.path().join("seen.sizes")).expect("the sizes");
+    let sizes = serde_json::from_slice(&sizes).expect("numbers");
+    Seen { bytes: std::fs::read(output).expect("what was seen"), sizes }
 }
 
 /// The one session of the history, once its recording is complete.
@@ -145,21 +169,15 @@ fn full_screen_programs_wide_letters_sizes_and_binary_are_played_back_to_the_sam
         let state = tempfile::tempdir().expect("a temporary folder");
         let server = server(state.path());
         steps.extend(bye(u32::try_from(number).expect("small")));
-        let first = steps.iter().find(|step| step[0] == "size").expect("a size");
-        let side = |step: &Value, at: usize| usize::try_from(step[at].as_u64().expect("a size")).expect("small");
-        let mut judge = Terminal::new(side(first, 1), side(first, 2)).expect("a terminal");
         let seen = on_a_terminal(&server, &python, &ssh, &json!(steps));
         let session = recorded(&server);
         let cast = export(&server, session["id"].as_str().expect("an id"), "cast");
         // What the client saw and what was recorded are the same bytes.
         let shown = shown(&cast);
         let shown = shown.trim_end_matches(['\r', '\n']);
-        let seen = String::from_utf8_lossy(&seen);
-        assert!(seen.trim_end_matches(['\r', '\n']).starts_with(shown), "{what}: the bytes differ");
-        if steps.iter().filter(|step| step[0] == "size").count() == 1 {
-            judge.feed(&*seen);
-            assert_eq!(screen(&judge), played(&cast), "{what}");
-        }
+        let bytes = String::from_utf8_lossy(&seen.bytes);
+        assert!(bytes.trim_end_matches(['\r', '\n']).starts_with(shown), "{what}: the bytes differ");
+        assert_eq!(seen.screen(), played(&cast), "{what}");
         assert!(played(&cast).iter().any(|line| line.contains("end-of-")), "{what}: {:?}", played(&cast));
         let page = export(&server, session["id"].as_str().expect("an id"), "html");
         // It may hold addresses, as text: htop shows other programs' arguments. What counts is that it asks for none.

@@ -12,6 +12,7 @@ use reqwest::header::{CONNECTION, UPGRADE};
 use reqwest::{StatusCode, Url, Version};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -93,15 +94,17 @@ pub struct Tunnels {
     http: reqwest::Client,
     base: Url,
     tokens: Arc<dyn TokenSource>,
+    /// The host's resource id, where it shares its data plane with others and has to be asked for each tunnel's place.
+    shared: Option<String>,
 }
 
-/// What the service hands out for one connection. All three open something, so none of them is shown.
+/// What the service hands out for one connection. Two of them open something, so neither is shown.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ticket {
     auth_token: SecretString,
     websocket_token: SecretString,
-    node_id: String,
+    node_id: Option<String>,
 }
 
 /// An open tunnel: one session at the service.
@@ -109,14 +112,29 @@ pub struct Tunnel {
     socket: WebSocketStream<reqwest::Upgraded>,
     http: reqwest::Client,
     release: Url,
-    node: String,
+    node: Option<String>,
+}
+
+/// The address of a data plane of that name, which may have a port; `None` when it is more or less than a name.
+#[must_use]
+pub fn data_plane(scheme: &str, name: &str) -> Option<Url> {
+    let url = Url::parse(&format!("{scheme}://{name}")).ok()?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    (bare && url.password().is_none() && url.host_str().is_some()).then_some(url)
 }
 
 impl Tunnels {
     /// Tunnels through the host whose data plane is at `base`, over HTTP/1.1.
     #[must_use]
     pub fn new(http: reqwest::Client, base: Url, tokens: Arc<dyn TokenSource>) -> Self {
-        Self { http, base, tokens }
+        Self { http, base, tokens, shared: None }
+    }
+
+    /// The same for the Developer SKU, whose data plane says for each tunnel where it is reached; `bastion` is the host's
+    /// resource id.
+    #[must_use]
+    pub fn shared(self, bastion: String) -> Self {
+        Self { shared: Some(bastion), ..self }
     }
 
     /// Where the data plane is.
@@ -130,9 +148,19 @@ impl Tunnels {
     /// # Errors
     /// [`TunnelError`]; nothing is left open then, but for a token that lapses by itself.
     pub async fn open(&self, to: &Destination) -> Result<Tunnel, TunnelError> {
-        let ticket = self.ticket(to).await?;
-        let mut url = self.at(&["webtunnelv2", ticket.websocket_token.expose_secret()]);
-        url.query_pairs_mut().append_pair("X-Node-Id", &ticket.node_id);
+        let base = match &self.shared {
+            None => self.base.clone(),
+            Some(bastion) => self.place(bastion, to).await?,
+        };
+        let ticket = self.ticket(&base, to).await?;
+        let token = ticket.websocket_token.expose_secret();
+        let mut url = match self.shared {
+            None => at(&base, &["webtunnelv2", token]),
+            Some(_) => at(&base, &["omni", "webtunnel", token]),
+        };
+        if let (None, Some(node)) = (&self.shared, &ticket.node_id) {
+            url.query_pairs_mut().append_pair("X-Node-Id", node);
+        }
         let key = generate_key();
         let asked = self.http.get(url).version(Version::HTTP_11);
         let asked = asked.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
@@ -153,11 +181,31 @@ impl Tunnels {
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .write_buffer_size(0);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await;
-        let release = self.at(&["api", "tokens", ticket.auth_token.expose_secret()]);
+        let release = at(&base, &["api", "tokens", ticket.auth_token.expose_secret()]);
         Ok(Tunnel { socket, http: self.http.clone(), release, node: ticket.node_id })
     }
 
-    async fn ticket(&self, to: &Destination) -> Result<Ticket, TunnelError> {
+    /// Where a tunnel's data plane is: the whole text of the answer is its name.
+    async fn place(&self, bastion: &str, to: &Destination) -> Result<Url, TunnelError> {
+        let token = self.tokens.token().await.map_err(TunnelError::NoToken)?;
+        let wish = json!({
+            "resourceId": to.resource_id,
+            "bastionResourceId": bastion,
+            "vmPort": to.port,
+            "azToken": token.expose_secret(),
+            "connectionType": "nativeclient",
+        });
+        let request = self.http.post(at(&self.base, &["api", "connection"])).timeout(ANSWER_MAX);
+        let response = request.json(&wish).send().await?;
+        if !response.status().is_success() {
+            return Err(refused(response).await);
+        }
+        let bytes = body(response).await.map_err(|error| TunnelError::Strange(error.to_string()))?;
+        let name = std::str::from_utf8(&bytes).unwrap_or_default().trim().trim_matches('"');
+        data_plane(self.base.scheme(), name).ok_or_else(|| TunnelError::Strange("it names no data plane".to_owned()))
+    }
+
+    async fn ticket(&self, base: &Url, to: &Destination) -> Result<Ticket, TunnelError> {
         let token = self.tokens.token().await.map_err(TunnelError::NoToken)?;
         let port = to.port.to_string();
         let mut form = vec![
@@ -170,7 +218,7 @@ impl Tunnels {
             form.push(("hostname", address));
         }
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.http.post(self.at(&["api", "tokens"])).timeout(ANSWER_MAX);
+        let request = self.http.post(at(base, &["api", "tokens"])).timeout(ANSWER_MAX);
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
         let response = request.send().await?;
         if !response.status().is_success() {
@@ -180,14 +228,14 @@ impl Tunnels {
         // The text of a parse error may quote the answer, which holds secrets.
         serde_json::from_slice(&bytes).map_err(|_| TunnelError::Strange("it holds no tokens".to_owned()))
     }
+}
 
-    fn at(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        url
+fn at(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
     }
+    url
 }
 
 fn slow() -> TunnelError {
@@ -243,7 +291,11 @@ impl Tunnel {
             }
         };
         drop((sink, stream));
-        let given_back = http.delete(release).header("X-Node-Id", node).timeout(CLOSE_MAX).send().await;
+        let mut request = http.delete(release).timeout(CLOSE_MAX);
+        if let Some(node) = node {
+            request = request.header("X-Node-Id", node);
+        }
+        let given_back = request.send().await;
         if let Err(error) = given_back.map_err(reqwest::Error::without_url) {
             tracing::debug!(%error, "a token could not be given back; it has lapsed with its connection");
         }

@@ -37,7 +37,15 @@ fn bastion(seen: &Seen) -> Router {
         .route("/api/tokens", post(token))
         .route("/webtunnelv2/{token}", get(upgrade))
         .route("/api/tokens/{token}", delete(release))
+        .route("/api/connection", post(connection))
+        .route("/omni/webtunnel/{token}", get(upgrade))
         .with_state(seen.clone())
+}
+
+/// Says that the tunnel is reached where it was asked about.
+async fn connection(State(seen): State<Seen>, headers: http::HeaderMap, wish: String) -> String {
+    seen.note(wish);
+    headers["host"].to_str().expect("a host").to_owned()
 }
 
 async fn token(State(seen): State<Seen>, form: String) -> axum::Json<serde_json::Value> {
@@ -110,6 +118,38 @@ async fn bytes_go_both_ways_and_the_token_is_given_back() {
             "DELETE /api/tokens/auth-secret node 1".to_owned(),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_host_of_the_developer_sku_is_asked_for_each_tunnels_place() {
+    let seen = Seen::default();
+    let tunnels = Tunnels::new(http(), serve(bastion(&seen)).await, tokens()).shared("/the/host".to_owned());
+    let tunnel = tunnels.open(&destination()).await.expect("a tunnel");
+    let (mut ours, theirs) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(theirs);
+    let carrying = tokio::spawn(tunnel.carry(reader, writer));
+    ours.write_all(b"hello").await.expect("written");
+    let mut got = [0; 5];
+    ours.read_exact(&mut got).await.expect("an echo");
+    assert_eq!(&got, b"hello");
+    drop(ours);
+    assert_eq!(carrying.await.expect("no panic"), Ended::Here);
+    let all = seen.all();
+    let wish: serde_json::Value = serde_json::from_str(&all[0]).expect("JSON");
+    let wanted = json!({
+        "resourceId": "/subscriptions/s/vm 1", "bastionResourceId": "/the/host", "vmPort": 22, "azToken": TOKEN,
+        "connectionType": "nativeclient",
+    });
+    assert_eq!(wish, wanted);
+    assert_eq!(all[2..], ["GET /omni/webtunnel/socket-secret", "DELETE /api/tokens/auth-secret node 1"]);
+
+    for strange in ["", "a b", "bastion/path", "me@bastion", "bastion?x=1"] {
+        let said = move || async move { strange };
+        let router = Router::new().route("/api/connection", post(said));
+        let tunnels = Tunnels::new(http(), serve(router).await, tokens()).shared("/the/host".to_owned());
+        let error = tunnels.open(&destination()).await.err().expect(strange);
+        assert!(matches!(error, TunnelError::Strange(_)), "{strange}: {error:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::cli::client::{ca_file, http_client, is_loopback, not_trusted, why_not
 use crate::cli::failure::{Exit, Failure};
 use ravelin_azure::client::TokenSource;
 use ravelin_azure::client::arm::{API_VERSION, Arm, ArmError, Host, PUBLIC_ENDPOINT};
-use ravelin_azure::client::tunnel::{TunnelError, Tunnels};
+use ravelin_azure::client::tunnel::{TunnelError, Tunnels, data_plane};
 use reqwest::Url;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -83,23 +83,25 @@ impl Place {
     /// The way to a host's data plane.
     pub(super) async fn tunnels(&self, host: &Host) -> Result<Tunnels, Failure> {
         let shown = self.arm.host(host).await.map_err(|error| self.failed(error))?;
+        let sku = shown.get("sku").and_then(|sku| sku.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let is_shared = ["Developer", "QuickConnect"].iter().any(|shared| sku.eq_ignore_ascii_case(shared));
         let properties = shown.get("properties");
         let property = |name: &str| properties.and_then(|properties| properties.get(name));
-        if property("enableTunneling").and_then(Value::as_bool) == Some(false) {
+        // Hosts that share a data plane have tunnels of their own kind, whatever this says.
+        if !is_shared && property("enableTunneling").and_then(Value::as_bool) == Some(false) {
             return Err(Failure::other(format!("{} does not offer tunnels", host.name))
                 .hint("its property enableTunneling is false; at Azure it needs the Standard or Premium SKU"));
         }
         let name = property("dnsName").and_then(Value::as_str).unwrap_or_default();
         // Whoever answers for the host says where its data plane is, but not how it is spoken to.
         let scheme = if self.endpoint.scheme() == "http" { "http" } else { "https" };
-        let base = Url::parse(&format!("{scheme}://{name}")).ok().filter(|url| {
-            url.host_str().is_some() && url.path() == "/" && url.query().is_none() && url.username().is_empty()
-        });
-        let Some(base) = base else {
+        let Some(base) = data_plane(scheme, name) else {
             return Err(Failure::other(format!("{} names no data plane: its dnsName is {name:?}", host.name)));
         };
         let http = http_client(&base, self.ca.as_deref())?;
-        Ok(Tunnels::new(http, base, Arc::clone(&self.tokens)))
+        let tunnels = Tunnels::new(http, base, Arc::clone(&self.tokens));
+        let id = shown.get("id").and_then(Value::as_str).unwrap_or_default();
+        Ok(if is_shared { tunnels.shared(id.to_owned()) } else { tunnels })
     }
 
     /// What to say when the control API gave no answer.

@@ -16,6 +16,7 @@ use serde_json::json;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
@@ -265,11 +266,12 @@ impl Tunnel {
     pub async fn carry(self, reader: impl AsyncRead + Unpin, writer: impl AsyncWrite + Unpin) -> Ended {
         let Self { socket, http, release, node } = self;
         let (mut sink, mut stream) = socket.split();
+        let held_up = AtomicBool::new(false);
         let ended = {
-            let mut inward = pin!(inward(&mut stream, writer));
+            let mut inward = pin!(inward(&mut stream, writer, &held_up));
             // Each way has its own future: a far end that does not read must not keep us from reading.
             tokio::select! {
-                ended = outward(&mut sink, reader) => {
+                ended = outward(&mut sink, reader, &held_up) => {
                     if matches!(ended, Ended::Here) {
                         let closing = async {
                             // Fails only when the far end has closed too.
@@ -305,8 +307,13 @@ impl Tunnel {
 
 type Socket = WebSocketStream<reqwest::Upgraded>;
 
-/// What is read here goes there; and a question from time to time whether somebody is there.
-async fn outward(sink: &mut SplitSink<Socket, Message>, mut reader: impl AsyncRead + Unpin) -> Ended {
+/// What is read here goes there; and a question from time to time whether somebody is there. `held_up` is set while what
+/// was read is not taken there.
+async fn outward(
+    sink: &mut SplitSink<Socket, Message>,
+    mut reader: impl AsyncRead + Unpin,
+    held_up: &AtomicBool,
+) -> Ended {
     let mut buffer = BytesMut::new();
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     loop {
@@ -320,16 +327,23 @@ async fn outward(sink: &mut SplitSink<Socket, Message>, mut reader: impl AsyncRe
             },
             _ = ping.tick() => Message::Ping(Bytes::new()),
         };
-        if let Err(error) = sink.send(message).await {
+        held_up.store(true, Ordering::Relaxed);
+        let sent = sink.send(message).await;
+        held_up.store(false, Ordering::Relaxed);
+        if let Err(error) = sent {
             return lost(error);
         }
     }
 }
 
 /// What comes from there is written here.
-async fn inward(stream: &mut SplitStream<Socket>, mut writer: impl AsyncWrite + Unpin) -> Ended {
+async fn inward(stream: &mut SplitStream<Socket>, mut writer: impl AsyncWrite + Unpin, held_up: &AtomicBool) -> Ended {
     loop {
         let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.next()).await else {
+            // A machine that takes nothing holds up the bastion too, which then reads no question and answers none.
+            if held_up.load(Ordering::Relaxed) {
+                continue;
+            }
             return Ended::Lost(format!("the bastion was silent for {} s", SILENCE_MAX.as_secs()));
         };
         match message {

@@ -31,7 +31,8 @@ impl Seen {
     }
 }
 
-/// A bastion that gives back what it gets, closes with a reason when it reads `cut`, and is gone when it reads `die`.
+/// A bastion that gives back what it gets, closes with a reason when it reads `cut`, is gone when it reads `die`,
+/// and reads nothing more after `wait`.
 fn bastion(seen: &Seen) -> Router {
     Router::new()
         .route("/api/tokens", post(token))
@@ -69,6 +70,7 @@ async fn upgrade(State(seen): State<Seen>, mut request: Request<Body>) -> Respon
         while let Some(Ok(message)) = socket.next().await {
             match message {
                 Message::Binary(bytes) if bytes == "die".as_bytes() => return,
+                Message::Binary(bytes) if bytes == "wait".as_bytes() => std::future::pending().await,
                 Message::Binary(bytes) if bytes == "cut".as_bytes() => {
                     let reason = "disconnected by bob: rotating keys".into();
                     let frame = CloseFrame { code: CloseCode::Policy, reason };
@@ -172,6 +174,34 @@ async fn a_bastion_that_is_gone_is_told_in_plain_words() {
     let (reader, writer) = tokio::io::split(theirs);
     ours.write_all(b"die").await.expect("written");
     assert_eq!(tunnel.carry(reader, writer).await, Ended::Lost("the bastion broke off the connection".to_owned()));
+}
+
+#[tokio::test]
+async fn a_bastion_that_takes_nothing_for_long_is_waited_for_and_one_that_says_nothing_is_not() {
+    for (pushes, patient) in [(true, true), (false, false)] {
+        let tunnels = Tunnels::new(http(), serve(bastion(&Seen::default())).await, tokens());
+        let tunnel = tunnels.open(&destination()).await.expect("a tunnel");
+        let (mut ours, theirs) = tokio::io::duplex(1024);
+        let (reader, writer) = tokio::io::split(theirs);
+        let mut carrying = tokio::spawn(tunnel.carry(reader, writer));
+        ours.write_all(b"wait").await.expect("written");
+        let full = async { while ours.write_all(&[7; 64 << 10]).await.is_ok() {} };
+        if pushes {
+            // More than all buffers on the way hold.
+            assert!(tokio::time::timeout(std::time::Duration::from_secs(2), full).await.is_err());
+        }
+        tokio::time::pause();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(600), &mut carrying).await;
+        tokio::time::resume();
+        match ended {
+            Err(_elapsed) => assert!(patient),
+            Ok(ended) => {
+                let words = "the bastion was silent for 90 s".to_owned();
+                assert_eq!((ended.expect("no panic"), patient), (Ended::Lost(words), false));
+            }
+        }
+        carrying.abort();
+    }
 }
 
 #[tokio::test]

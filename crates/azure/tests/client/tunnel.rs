@@ -70,7 +70,10 @@ async fn upgrade(State(seen): State<Seen>, mut request: Request<Body>) -> Respon
         while let Some(Ok(message)) = socket.next().await {
             match message {
                 Message::Binary(bytes) if bytes == "die".as_bytes() => return,
-                Message::Binary(bytes) if bytes == "wait".as_bytes() => std::future::pending().await,
+                Message::Binary(bytes) if bytes == "wait".as_bytes() => {
+                    socket.send(Message::Binary(bytes)).await.expect("an echo");
+                    std::future::pending().await
+                }
                 Message::Binary(bytes) if bytes == "cut".as_bytes() => {
                     let reason = "disconnected by bob: rotating keys".into();
                     let frame = CloseFrame { code: CloseCode::Policy, reason };
@@ -185,6 +188,7 @@ async fn a_bastion_that_takes_nothing_for_long_is_waited_for_and_one_that_says_n
         let (reader, writer) = tokio::io::split(theirs);
         let mut carrying = tokio::spawn(tunnel.carry(reader, writer));
         ours.write_all(b"wait").await.expect("written");
+        ours.read_exact(&mut [0; 4]).await.expect("an echo");
         let full = async { while ours.write_all(&[7; 64 << 10]).await.is_ok() {} };
         if pushes {
             // More than all buffers on the way hold.

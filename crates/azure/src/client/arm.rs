@@ -29,6 +29,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at an answer that is not there yet, when the service names no time.
 const POLL_EVERY: Duration = Duration::from_secs(2);
+/// Between two such looks, whatever the service names.
+const POLL_LEAST: Duration = Duration::from_millis(100);
 /// Pages of one list.
 const PAGES_MAX: usize = 1_000;
 /// Ids in one request to disconnect.
@@ -206,6 +208,7 @@ impl Arm {
         let shown = result.clone().or_else(|| status.clone()).ok_or_else(no_link)?;
         let slow = || ArmError::Slow { waited: wait, link: shown.clone() };
         loop {
+            pause = pause.max(POLL_LEAST);
             if begun.elapsed() + pause > wait {
                 return Err(slow());
             }

@@ -154,6 +154,15 @@ async fn whoever_does_not_wait_gets_the_link() {
 }
 
 #[tokio::test]
+async fn a_bastion_that_names_no_pause_is_not_asked_without_one() {
+    let later = || (202, vec![("location", "{base}/result"), ("retry-after", "0")], Value::Null);
+    let (script, arm) = Script::played((0..1000).map(|_| later()).collect()).await;
+    let error = arm.active_sessions(&host(), Some(Duration::from_millis(450))).await.expect_err("too slow");
+    assert!(matches!(error, ArmError::Slow { .. }), "{error}");
+    assert!(script.asked().len() <= 5, "{} requests", script.asked().len());
+}
+
+#[tokio::test]
 async fn a_token_is_not_sent_where_a_link_leads_away() {
     let away = "http://198.51.100.7/steal";
     let lines: Vec<Line> = vec![

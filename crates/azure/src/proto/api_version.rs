@@ -1,7 +1,8 @@
 //! `api-version`: a date that a client puts on every request.
 //!
 //! The shapes of the session operations have not changed since they appeared, so any date between the first and the
-//! newest known version is good. Source: the specification folders of `Microsoft.Network` and the versions that
+//! newest known version is good. What is read of subscriptions, groups and machines is the same in every version, and
+//! clients ask for it with newer ones each month, so any date from the oldest on is good there. Source: the specification folders of `Microsoft.Network` and the versions that
 //! azure-mgmt-network, @azure/arm-network and azure-cli send.
 
 use jiff::civil::Date;
@@ -74,8 +75,8 @@ pub const NETWORK_VERSIONS: [&str; 41] = [
 ];
 
 /// Versions of everything else, oldest first: any day is good there, and these are asked for.
-pub const RESOURCES_VERSIONS: [&str; 6] =
-    ["2016-06-01", "2019-11-01", "2021-04-01", "2022-12-01", "2023-03-01", "2024-07-01"];
+pub const RESOURCES_VERSIONS: [&str; 7] =
+    ["2016-06-01", "2019-11-01", "2021-04-01", "2022-12-01", "2023-03-01", "2024-07-01", "2026-04-01"];
 
 /// The oldest version of subscriptions and resource groups that any client in use sends.
 pub const RESOURCES_OLDEST: &str = "2014-04-01";
@@ -87,7 +88,7 @@ pub enum VersionFault {
     Missing,
     /// It is not a date.
     Malformed,
-    /// It is a date outside of the known ones.
+    /// It is a date before the known ones, or after them where there is a newest.
     Unknown,
 }
 
@@ -102,17 +103,14 @@ pub fn accept(family: Family, text: Option<&str>) -> Result<Date, VersionFault> 
         None => (text, false),
     };
     let date = parse_date(date).ok_or(VersionFault::Malformed)?;
-    let oldest = match family {
+    let (oldest, newest) = match family {
         Family::Network if preview => return Err(VersionFault::Unknown),
-        Family::Network => NETWORK_VERSIONS[0],
-        Family::Compute | Family::Resources => RESOURCES_OLDEST,
+        Family::Network => (NETWORK_VERSIONS[0], Some(NETWORK_VERSIONS[NETWORK_VERSIONS.len() - 1])),
+        Family::Compute | Family::Resources => (RESOURCES_OLDEST, None),
     };
-    let newest = NETWORK_VERSIONS[NETWORK_VERSIONS.len() - 1];
-    if parse_date(oldest) <= Some(date) && Some(date) <= parse_date(newest) {
-        Ok(date)
-    } else {
-        Err(VersionFault::Unknown)
-    }
+    let is_new_enough = parse_date(oldest) <= Some(date);
+    let is_old_enough = newest.is_none_or(|newest| Some(date) <= parse_date(newest));
+    if is_new_enough && is_old_enough { Ok(date) } else { Err(VersionFault::Unknown) }
 }
 
 /// Exactly `YYYY-MM-DD`, and a day that exists.
@@ -150,6 +148,8 @@ mod tests {
             assert_eq!(accept(Family::Network, Some(malformed)), Err(VersionFault::Malformed), "{malformed}");
         }
         assert!(accept(Family::Resources, Some("2016-06-01")).is_ok());
+        assert!(accept(Family::Compute, Some("2026-04-01")).is_ok(), "azure-cli 2.91");
+        assert_eq!(accept(Family::Compute, Some("2014-03-31")), Err(VersionFault::Unknown));
         assert!(accept(Family::Resources, Some("2022-12-01")).is_ok());
         assert!(accept(Family::Resources, Some("2021-03-01-preview")).is_ok());
     }

@@ -65,7 +65,7 @@ async fn tags_are_changed_kept_and_on_record() {
 async fn targets_are_machines_where_their_ids_say_so() {
     let world = World::new().await;
     let bob = world.bearer("bob").await;
-    let machines = |scope: &str| format!("{scope}/providers/Microsoft.Compute/virtualMachines?api-version=2024-07-01");
+    let machines = |scope: &str| format!("{scope}/providers/Microsoft.Compute/virtualMachines?api-version=2026-04-01");
     let group = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1");
     let names = |body: &Value| -> Vec<String> {
         let list = body["value"].as_array().unwrap_or_else(|| panic!("{body}"));

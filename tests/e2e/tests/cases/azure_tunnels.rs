@@ -267,4 +267,9 @@ fn the_command_line_registers_logs_in_and_asks() {
     assert_eq!(shown["properties"]["enableTunneling"], true, "{shown}");
     let vm = az(&["resource", "show", "--ids", server.var("RAVELIN_TARGET_AZURE_ID"), "-o", "json"]).json();
     assert_eq!(vm["name"], server.var("RAVELIN_TARGET"), "{vm}");
+    // These ask in the newest version that the command line knows.
+    let vms = az(&["vm", "list", "-o", "json"]).json();
+    assert_eq!((vms.as_array().map(Vec::len), &vms[0]["id"]), (Some(1), &vm["id"]), "{vms}");
+    assert_eq!(az(&["group", "exists", "-n", group]).ok().trim(), "true");
+    assert_eq!(az(&["group", "exists", "-n", "nowhere"]).ok().trim(), "false");
 }

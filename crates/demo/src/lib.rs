@@ -21,6 +21,15 @@ mod session;
 mod sftp;
 mod terminal;
 
+/// What fuzzing reaches; no part of the interface.
+#[doc(hidden)]
+pub mod fuzz {
+    /// Takes packets of SFTP apart.
+    pub fn packets(raw: &[u8]) {
+        crate::sftp::take_apart(raw);
+    }
+}
+
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;

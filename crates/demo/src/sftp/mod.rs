@@ -13,6 +13,8 @@
 mod files;
 mod wire;
 
+pub(crate) use wire::take_apart;
+
 use std::path::PathBuf;
 
 use bytes::BytesMut;

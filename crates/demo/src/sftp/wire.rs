@@ -123,6 +123,18 @@ pub(super) fn take_packet(buffer: &mut BytesMut, bytes_max: usize) -> Result<Fra
     Ok(Framed::Packet(buffer.split_to(length).freeze()))
 }
 
+/// Takes all packets apart, each as every kind of request has its fields.
+pub(crate) fn take_apart(raw: &[u8]) {
+    const BYTES_MAX: usize = 64 * 1024;
+    let mut buffer = BytesMut::from(raw);
+    while let Ok(Framed::Packet(packet)) = take_packet(&mut buffer, BYTES_MAX) {
+        let mut fields = Fields::new(&packet);
+        let _open = (fields.byte(), fields.u32(), fields.path(), fields.u32(), fields.attributes());
+        let mut fields = Fields::new(&packet);
+        let _write = (fields.byte(), fields.u32(), fields.bytes(), fields.u64(), fields.bytes());
+    }
+}
+
 /// The rest of a request. Each field that is not there is a malformed request, which is answered and survived.
 pub(super) struct Fields<'a>(&'a [u8]);
 

@@ -277,12 +277,17 @@ impl Set {
 
     fn is_ready(&self) -> Result<bool> {
         let noted = std::fs::read_to_string(self.folder()?.join("ready"));
-        Ok(noted.is_ok_and(|text| text == self.packages.join("\n")))
+        Ok(noted.is_ok_and(|text| self.note().is_ok_and(|note| note == text)))
     }
 
     fn note_ready(&self) -> Result<()> {
-        std::fs::write(self.folder()?.join("ready"), self.packages.join("\n"))
+        std::fs::write(self.folder()?.join("ready"), self.note()?)
             .with_context(|| format!("cannot note that the packages of {} are there", self.name))
+    }
+
+    /// What is there, and where: programs of Python name the folder that they were installed into.
+    fn note(&self) -> Result<String> {
+        Ok(format!("{}\n{}", self.folder()?.display(), self.packages.join("\n")))
     }
 }
 

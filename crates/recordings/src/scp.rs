@@ -1,8 +1,10 @@
 //! Which files an old copy touches: a passive reader of what the sending side of `scp` says (`scp -t` and `scp -f`).
 //!
 //! It believes the sender; whether the receiver has written the file cannot be seen, so an outcome is `sent` or
-//! `cut off`. Source: OpenSSH, `scp.c`.
+//! `cut off`. What it does not understand costs only its own account: from there on it is blind, and says so once.
+//! Source: OpenSSH, `scp.c`.
 
+use crate::sftp::unreadable;
 use aws_lc_rs::digest;
 use ravelin_model::recording::{Act, ActKind, Flow, Source};
 use std::collections::BTreeMap;
@@ -77,6 +79,7 @@ impl Watcher {
                     let line = std::mem::take(line);
                     if *first != b'\n' || self.line(&line).is_none() {
                         self.state = State::Blind;
+                        acts.push(unreadable(at));
                     } else if let State::File { left: 0, .. } = self.state {
                         acts.extend(self.told("sent", at));
                         self.state = State::After;
@@ -151,7 +154,8 @@ mod tests {
             watcher.handle(flow, piece, Duration::ZERO, &mut acts);
         }
         watcher.finish(Duration::ZERO, &mut acts);
-        acts.into_iter().map(|act| (act.text, act.facts["bytes"].clone(), act.facts["outcome"].clone())).collect()
+        let fact = |act: &Act, name| act.facts.get(name).cloned().unwrap_or_default();
+        acts.iter().map(|act| (act.text.clone(), fact(act, "bytes"), fact(act, "outcome"))).collect()
     }
 
     #[test]
@@ -171,7 +175,16 @@ mod tests {
         }
         assert_eq!(seen("scp -f /tmp/x", Flow::Out, b"C0644 1 x\na\0", 1000).len(), 1);
         assert!(seen("scp -f /tmp/x", Flow::In, b"\0\0\0", 1000).is_empty());
-        assert!(seen("scp -t /tmp/x", Flow::In, b"hello\n", 1000).is_empty());
+    }
+
+    #[test]
+    fn what_it_does_not_understand_is_said_once() {
+        let (mut watcher, mut acts) = (Watcher::new("scp -t /tmp/x"), Vec::new());
+        for _ in 0..2 {
+            watcher.handle(Flow::In, b"hello\n", Duration::ZERO, &mut acts);
+        }
+        watcher.finish(Duration::ZERO, &mut acts);
+        assert_eq!(acts, [unreadable(Duration::ZERO)]);
     }
 
     proptest! {

@@ -189,12 +189,7 @@ impl Watcher {
         if read.is_none() || self.requests.len() > REQUESTS_MAX || self.files.len() > FILES_MAX {
             self.finish(at, acts);
             self.blind = true;
-            acts.push(act(
-                at,
-                "unreadable",
-                "",
-                BTreeMap::from([("outcome".to_owned(), "unknown from here on".to_owned())]),
-            ));
+            acts.push(unreadable(at));
         }
     }
 
@@ -407,6 +402,11 @@ fn closed(file: OpenFile, at: Duration) -> Vec<Act> {
         acts.push(act(at, "open", &file.path, all));
     }
     acts
+}
+
+/// Says that nothing more of a transfer can be told.
+pub(crate) fn unreadable(at: Duration) -> Act {
+    act(at, "unreadable", "", BTreeMap::from([("outcome".to_owned(), "unknown from here on".to_owned())]))
 }
 
 fn act(at: Duration, operation: &str, path: &str, mut facts: BTreeMap<String, String>) -> Act {

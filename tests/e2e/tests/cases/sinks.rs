@@ -93,7 +93,7 @@ fn rsyslog_with(program: &PathBuf, folder: &std::path::Path, port: u16, tcp: &st
 }
 
 #[test]
-fn rsyslog_takes_everything_also_when_it_was_away() {
+fn rsyslog_takes_everything_also_when_it_was_away_for_a_minute() {
     let program = need!("E2E_RSYSLOGD");
     let port = free_port();
     let world = World::new(&[("siem", format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"\n"))]);
@@ -109,9 +109,13 @@ fn rsyslog_takes_everything_also_when_it_was_away() {
     eventually("the failure shows", || {
         world.sinks()[0]["last_error"].as_str().filter(|error| error.contains("cannot send")).map(str::to_owned)
     });
+    for _ in 0..6 {
+        ravelin_e2e::rest(10_000);
+        world.wrong_login();
+    }
     let _peer = rsyslog(&program, folder.path(), port);
     eventually("the refused logins are there", || {
-        (messages().matches("ravelin login_refused").count() >= 5).then_some(())
+        (messages().matches("ravelin login_refused").count() >= 11).then_some(())
     });
     let first = messages();
     let line = first.lines().find(|line| line.contains("login_refused")).expect("a line");

@@ -19,7 +19,7 @@ pub enum CredentialsCommand {
     /// List what was issued, without secrets
     #[command(visible_alias = "list")]
     Ls(LsArgs),
-    /// Revoke credentials: what they proved is refused from now on
+    /// Revoke credentials: they are refused from now on, and sessions that began with them end
     #[command(visible_alias = "rm")]
     Revoke(RevokeArgs),
     /// Issue a deployment's first credential, on its own machine, without having one

@@ -248,6 +248,17 @@ impl Bed {
         (peer, self.program().await)
     }
 
+    /// A client whose program runs, on a bed where time stands still.
+    async fn at_work() -> (Self, Clock, Peer, Program) {
+        let mut bed = Self::new().await;
+        bed.reached();
+        let started = bed.command().await;
+        let clock = Clock::stop();
+        let (peer, program) = bed.join(&started).await;
+        bed.until_shown(&peer.session, "Connected").await;
+        (bed, clock, peer, program)
+    }
+
     async fn program(&mut self) -> Program {
         self.programs.recv().await.expect("the stage lives")
     }
@@ -458,12 +469,7 @@ async fn turns() {
 
 #[tokio::test]
 async fn whoever_comes_back_after_the_end_hears_all_of_it() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let clock = Clock::stop();
-    let (mut peer, program) = bed.join(&started).await;
-    bed.until_shown(&peer.session, "Connected").await;
+    let (bed, clock, mut peer, program) = Bed::at_work().await;
     peer.cut();
     bed.until_shown(&peer.session, "Disconnected").await;
     program.data(vec![b'x'; 100_000]).await;
@@ -529,12 +535,7 @@ async fn a_client_that_leaves_before_the_target_is_there_leaves_nothing_behind()
 
 #[tokio::test]
 async fn a_client_that_is_lost_before_the_last_word_is_shown_so() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let _clock = Clock::stop();
-    let (mut peer, program) = bed.join(&started).await;
-    bed.until_shown(&peer.session, "Connected").await;
+    let (bed, _clock, mut peer, program) = Bed::at_work().await;
     peer.quiet = true;
     program.data("the end").await;
     drop(program);
@@ -550,12 +551,7 @@ async fn a_client_that_is_lost_before_the_last_word_is_shown_so() {
 
 #[tokio::test]
 async fn a_target_that_reads_nothing_for_minutes_costs_nobody_the_connection() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let clock = Clock::stop();
-    let (mut peer, _program) = bed.join(&started).await;
-    bed.until_shown(&peer.session, "Connected").await;
+    let (_bed, clock, mut peer, _program) = Bed::at_work().await;
     for _ in 0..40 {
         peer.send(PayloadType::Output, vec![b'x'; 10_000]);
         peer.step().await;
@@ -683,12 +679,7 @@ async fn a_stream_that_stands_still_is_given_up_for_the_others() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_is_asked_and_then_given_up() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let clock = Clock::stop();
-    let (mut peer, _program) = bed.join(&started).await;
-    bed.until_shown(&peer.session, "Connected").await;
+    let (bed, clock, mut peer, _program) = Bed::at_work().await;
     peer.rests(&clock, 200).await;
     assert!((6..=7).contains(&peer.pings), "{} pings", peer.pings);
     assert!(peer.socket.is_some(), "whoever is there stays");
@@ -730,12 +721,7 @@ async fn signs_of_life_are_no_activity() {
 
 #[tokio::test]
 async fn a_client_that_is_killed_leaves_a_session_that_ends_by_itself() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let clock = Clock::stop();
-    let (mut peer, _program) = bed.join(&started).await;
-    bed.until_shown(&peer.session, "Connected").await;
+    let (bed, clock, mut peer, _program) = Bed::at_work().await;
     peer.cut();
     bed.until_shown(&peer.session, "Disconnected").await;
     seconds(&clock, 20 * 60 - 10).await;
@@ -766,11 +752,7 @@ async fn what_a_target_does_not_take_is_left_with_the_client() {
 
 #[tokio::test]
 async fn a_kill_is_read_behind_output_that_flows() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let clock = Clock::stop();
-    let (mut peer, program) = bed.join(&started).await;
+    let (bed, clock, mut peer, program) = Bed::at_work().await;
     let flowing = tokio::spawn(async move {
         // Until nobody listens.
         while program.says.send(Unit::Data(Bytes::from_static(&[b'x'; 8_000]))).await.is_ok() {}
@@ -799,11 +781,7 @@ async fn a_kill_is_read_behind_output_that_flows() {
 
 #[tokio::test]
 async fn a_kill_waits_for_no_client_that_has_closed() {
-    let mut bed = Bed::new().await;
-    bed.reached();
-    let started = bed.command().await;
-    let _clock = Clock::stop();
-    let (mut peer, _program) = bed.join(&started).await;
+    let (bed, _clock, mut peer, _program) = Bed::at_work().await;
     let body = json!({"SessionId": peer.session}).to_string();
     let ending = bed.world.call("alice", "TerminateSession", &body);
     let leaving = async {

@@ -1,4 +1,4 @@
-//! `DELETE /credentials/{id}`: what it proved is refused from now on; the record keeps it.
+//! `DELETE /credentials/{id}`: it is refused from now on, and what began with it ends; the record keeps it.
 
 use crate::refusal::Fault;
 use crate::request::{Params, Segment};
@@ -10,7 +10,8 @@ use ravelin_model::{CredentialId, Refusal};
 
 /// Revoke a credential
 ///
-/// Revoking again changes nothing. Event streams that were opened with it end within 15 seconds.
+/// Revoking again changes nothing. Live sessions that began with it end as `rights_revoked`, and event streams that were
+/// opened with it within 15 seconds.
 #[utoipa::path(
     delete,
     path = "/credentials/{id}",

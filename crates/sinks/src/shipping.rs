@@ -60,8 +60,8 @@ impl Shipping {
     /// Gives each sink its place and begins to feed it. Sinks that have a place and are not configured any more lose it.
     ///
     /// # Errors
-    /// What the ledger refuses; then nothing runs. A destination that cannot be reached, or is set up wrongly, is no error here: it shows in
-    /// its sink's status, and is tried again.
+    /// What the ledger refuses; then nothing runs. A destination that cannot be reached, or is set up wrongly, is no
+    /// error here: it shows in its sink's status, and is tried again.
     pub async fn start(ledger: Arc<dyn Ledger>, configs: Vec<SinkConfig>, names: Names) -> Result<Arc<Self>, Refusal> {
         let shipping = Arc::new(Self { ledger, state: Arc::default(), names, running: Mutex::new(None) });
         shipping.replace(configs).await?;
